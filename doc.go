@@ -1,0 +1,2 @@
+// Package amphora embeds containers in a Go program.
+package amphora
