@@ -187,7 +187,7 @@ func TestSegmentsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	j.tail.size = segmentSize
+	j.tail.size, j.tail.seq = segmentSize, j.tail.seq+5
 	segs, _ := j.segments()
 	j.tail.segment = segs[len(segs)-1]
 	f, err := os.OpenFile(filepath.Join(dir, j.tail.segment), os.O_RDWR, 0)
