@@ -1,0 +1,101 @@
+//go:build cgo
+
+package reexec
+
+import (
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // the cgo constructor that joins namespaces
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+)
+
+// Supported says whether this build can start containers.
+const Supported = true
+
+func init() {
+	if isInit() {
+		logrus.AddHook(&hook{})
+		libcontainer.Init() // never returns
+	}
+	// Pin the main goroutine to the main thread. libcontainer runs parts of
+	// its work on goroutines whose threads join a container's mount namespace
+	// and are then thrown away; Go cannot throw the main thread away, and
+	// /proc/self/{root,cwd,ns} of the whole process are the main thread's.
+	runtime.LockOSThread()
+}
+
+func isInit() bool {
+	if len(os.Args) != 2 || os.Args[1] != "init" {
+		return false
+	}
+	fd := os.Getenv("_LIBCONTAINER_INITPIPE")
+	if fd == "" || os.Getenv("_LIBCONTAINER_SYNCPIPE") == "" {
+		return false
+	}
+	_, err := os.Readlink("/proc/self/fd/" + fd)
+	return err == nil
+}
+
+// hook installs the filter and binds init's life to the shim's.
+type hook struct{ installed bool }
+
+func (*hook) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (h *hook) Fire(e *logrus.Entry) error {
+	switch {
+	case strings.Contains(e.Message, HookCapability):
+		e.Message, e.Level = "", logrus.TraceLevel
+		h.install()
+	case e.Message == MessageInit:
+		h.check()
+		// Set here and not by the parent: init is made with CLONE_PARENT and
+		// changes its user, both of which clear the signal. A killed shim
+		// takes its container with it.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			fail()
+		}
+	case e.Message == MessageSetns:
+		h.check()
+	}
+	return nil
+}
+
+func (h *hook) check() {
+	if !h.installed {
+		fail()
+	}
+}
+
+// install applies the filter on FilterFD. Failing closed is a panic:
+// libcontainer reports it to the shim as the reason why init did not start.
+func (h *hook) install() {
+	f := os.NewFile(FilterFD, "seccomp filter")
+	unix.CloseOnExec(FilterFD)
+	prog, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	if err != nil {
+		panic("read the seccomp filter: " + err.Error())
+	}
+	h.installed = true
+	runtime.KeepAlive(f)
+	if len(prog) == 0 {
+		return
+	}
+	filter := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
+	const setModeFilter = 1
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, 0, uintptr(unsafe.Pointer(&filter)))
+	runtime.KeepAlive(prog)
+	if errno != 0 {
+		panic("install the seccomp filter: " + errno.Error())
+	}
+}
+
+// fail ends the process before it can run anything: there is nobody left to
+// report to.
+func fail() { syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 255, 0, 0) }
