@@ -1,0 +1,103 @@
+package record
+
+import (
+	"errors"
+	"os"
+
+	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/proc"
+)
+
+// Snapshot is what the disk says of a container at one moment.
+type Snapshot struct {
+	*Container
+	Status   Status
+	Starting bool  // a start is under way
+	Run      *Run  // set while it runs, or should
+	Exit     *Exit // the last exit, or failed start; may be nil
+	// Lost says that the record tells of a run that nobody supervises: the
+	// shim was killed or the machine restarted. It must be recovered before
+	// the status is true.
+	Lost bool
+}
+
+// Judge reads a container and says where it is. It changes nothing.
+func (r *Root) Judge(id string) (*Snapshot, error) {
+	for range 5 {
+		s, err := r.judge(id)
+		if err != nil || !s.Lost {
+			return s, err
+		}
+		// run.json was read before the lock was found free: the shim may have
+		// recorded its exit between. Look again.
+		again, err := r.judge(id)
+		if err != nil || !again.Lost || sameRun(s.Run, again.Run) {
+			return again, err
+		}
+	}
+	return r.judge(id)
+}
+
+func sameRun(a, b *Run) bool {
+	return (a == nil) == (b == nil) && (a == nil || *a == *b)
+}
+
+func (r *Root) judge(id string) (*Snapshot, error) {
+	c, err := r.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	run, err := r.LoadRun(id)
+	if err != nil {
+		return nil, err
+	}
+	exit, err := r.LoadExit(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{Container: c, Exit: exit, Status: Created}
+	if exit != nil && exit.Seq > 0 {
+		s.Status = Exited
+	}
+	if c.Removing {
+		s.Status = Removing
+	}
+	if run == nil || run.Seq > 0 && exit != nil && exit.Seq > run.Seq {
+		// An auto-removed container that exited and still is here was left by
+		// a shim that was killed on the way.
+		if c.AutoRemove && s.Status == Exited || c.Removing {
+			held, err := r.held(id)
+			if err != nil {
+				return nil, err
+			}
+			s.Lost = !held
+		}
+		return s, nil
+	}
+	s.Run = run
+	boot, err := proc.BootID()
+	if err != nil {
+		return nil, err
+	}
+	held, err := r.held(id)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case run.Boot != boot || !held:
+		s.Lost = true
+	case run.Seq == 0:
+		s.Starting = true
+	default:
+		s.Status = run.Status
+	}
+	return s, nil
+}
+
+func (r *Root) held(id string) (bool, error) {
+	held, err := flock.Held(r.alive(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return held, err
+}
