@@ -1,0 +1,331 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/amphora-go/amphora/internal/fault"
+)
+
+// copySize is large enough to make the number of writes irrelevant and small
+// enough to stay in a second-level cache.
+const copySize = 1 << 20
+
+var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+// applier unpacks one archive.
+type applier struct {
+	*tree
+	ctx   context.Context
+	opts  ApplyOptions
+	tr    *tar.Reader
+	buf   *[copySize]byte
+	count Applied
+	last  string // previous entry, for errors of the stream
+}
+
+// Apply unpacks the tar stream r into dir, which exists and, for the overlay
+// styles, is empty. It reads r to its end. Nothing outside dir is touched and
+// no symbolic link is followed out of it; names that are absolute or climb
+// with ".." are clamped into dir, as Docker does. A later entry replaces an
+// earlier one, also a directory by a file and the other way round.
+//
+// What an archive may not contain gives an error that names the entry and Is
+// fs.ErrInvalid; a missing privilege Is errors.ErrUnsupported and
+// fs.ErrPermission. Errors of r keep their kind. After an error dir holds a
+// part of the archive.
+func Apply(ctx context.Context, dir string, r io.Reader, opts *ApplyOptions) (*Applied, error) {
+	a, err := newApplier(ctx, dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	if _, ok := r.(*pipe); !ok {
+		r = bufio.NewReaderSize(r, chunkSize)
+	}
+	a.tr = tar.NewReader(r)
+	a.buf = copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(a.buf)
+
+	err = a.entries()
+	if err == nil && a.lowers != nil {
+		err = a.hideRoot(a.opaque["."])
+	}
+	// Also after a failure: directories must not stay closed to their owner
+	// where the tree lives on.
+	if ferr := a.finish(); err == nil {
+		err = ferr
+	}
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	// What follows the end of the archive may hold the check sum of the
+	// compressed stream.
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, fmt.Errorf("reading behind the end of the archive: %w", err)
+	}
+	return a.applied(), nil
+}
+
+func newApplier(ctx context.Context, dir string, opts *ApplyOptions) (*applier, error) {
+	a := &applier{ctx: ctx}
+	if opts != nil {
+		a.opts = *opts
+	}
+	o := &a.opts
+	if (o.Isolated || o.Lowers != nil) && !o.Whiteouts.overlay() || o.Isolated && o.Lowers != nil {
+		return nil, fault.Invalid("a layer is applied isolated, or over lower layers, or in place: these options exclude each other")
+	}
+	var err error
+	if a.tree, err = openTree(dir, o.Whiteouts); err != nil {
+		return nil, err
+	}
+	if err := a.prepare(); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *applier) prepare() error {
+	a.isolated = a.opts.Isolated
+	if a.opts.MapID != nil {
+		var err error
+		if a.zeroUID, a.zeroGID, err = a.opts.MapID(0, 0); err != nil {
+			return err
+		}
+	}
+	if !a.style.overlay() {
+		return nil
+	}
+	// A setgid bit of the root would be inherited by all directories.
+	if err := unix.Chmod(procPath(a.root.fd), 0o755); err != nil {
+		return pathErr("chmod", "root of the layer", err)
+	}
+	var lower *dirMeta
+	if a.opts.Lowers != nil {
+		var err error
+		if a.lowers, err = openView(a.opts.Lowers); err != nil {
+			return err
+		}
+		if n := a.lowers.nodes["."]; n.kind == kindDir {
+			if lower, err = a.lowers.meta(".", n); err != nil {
+				return err
+			}
+		}
+	}
+	a.imply(".", lower)
+	if a.isolated {
+		a.implicit["."] = true
+	}
+	return nil
+}
+
+// entries applies all of them.
+func (a *applier) entries() error {
+	for {
+		if err := a.ctx.Err(); err != nil {
+			return err
+		}
+		h, err := a.tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		// Insecure names are clamped here, whatever GODEBUG says.
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return a.streamErr(err)
+		}
+		a.count.Entries++
+		a.last = h.Name
+		a.reap()
+		if err := a.entry(h); err != nil {
+			return entryErr(h.Name, err)
+		}
+	}
+}
+
+// sourceErr is an error of the stream, not of the tree.
+type sourceErr struct{ error }
+
+func (e sourceErr) Unwrap() error { return e.error }
+
+func (a *applier) streamErr(err error) error {
+	if errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) {
+		err = fault.Invalid("damaged archive: %w", err)
+	}
+	if a.last != "" {
+		err = fmt.Errorf("after entry %.256q: %w", a.last, err)
+	}
+	return sourceErr{fmt.Errorf("reading the archive: %w", err)}
+}
+
+func entryErr(name string, err error) error {
+	var src sourceErr
+	if errors.As(err, &src) {
+		return err
+	}
+	if errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP) {
+		err = fault.Invalid("%w", err)
+	}
+	return fmt.Errorf("archive entry %.256q: %w", name, err)
+}
+
+// storeErr hides the kinds of plain system errors: ENOENT inside the store is
+// not an absent image. What this package says itself keeps its kind.
+func storeErr(err error) error {
+	var src sourceErr
+	if errors.As(err, &src) || errors.Is(err, fs.ErrInvalid) || errors.Is(err, ErrReapply) ||
+		errors.Is(err, errors.ErrUnsupported) && errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fault.Opaque(err)
+}
+
+func (a *applier) applied() *Applied {
+	c := &a.count
+	c.Whiteouts = a.style
+	c.Ordered = a.ordered
+	c.Opaque = a.opaque["."] && a.lowers == nil
+	c.SkippedXattrs = a.skipped
+	for p := range a.implicit {
+		c.Implicit = append(c.Implicit, p)
+	}
+	slices.Sort(c.Implicit)
+	c.Described = a.described
+	for p, i := range a.links {
+		l := a.foreign[i]
+		l.Name = p
+		c.Links = append(c.Links, l)
+	}
+	slices.SortFunc(c.Links, func(x, y ForeignLink) int { return strings.Compare(x.Name, y.Name) })
+	return c
+}
+
+// clean turns a name of an archive into one relative to the root, "." for the
+// root itself.
+func clean(name string) (string, error) {
+	if strings.IndexByte(name, 0) >= 0 {
+		return "", fault.Invalid("name contains a NUL byte")
+	}
+	c := path.Clean("/" + name)[1:]
+	if len(c) > pathMax {
+		return "", fault.Invalid("name is longer than %d bytes", pathMax)
+	}
+	if c == "" {
+		return ".", nil
+	}
+	return c, nil
+}
+
+func (a *applier) entry(h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeXGlobalHeader:
+		return nil
+	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo,
+		tar.TypeGNUSparse, tar.TypeCont:
+	default:
+		return fault.Invalid("unknown type of entry %q", h.Typeflag)
+	}
+	name, err := clean(h.Name)
+	if err != nil {
+		return err
+	}
+	if a.style != WhiteoutLiteral && strings.Contains(name, ".wh.") {
+		if done, err := a.special(name); done || err != nil {
+			return err
+		}
+	}
+	m, err := a.meta(h)
+	if err != nil {
+		return err
+	}
+	if name == "." {
+		if h.Typeflag != tar.TypeDir {
+			return fault.Invalid("the root can only be a directory")
+		}
+		a.describe(".")
+		a.pending["."] = &dirMeta{Meta: *m}
+		return nil
+	}
+	parent, base := ".", name
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		parent, base = name[:i], name[i+1:]
+	}
+	d, err := a.dir(parent)
+	if err != nil {
+		return err
+	}
+	return a.place(d, base, h, m)
+}
+
+// special handles the reserved names of layers.
+func (a *applier) special(name string) (done bool, err error) {
+	const (
+		prefix = ".wh."
+		meta   = ".wh..wh."
+	)
+	parent, base := path.Split(name)
+	if parent = strings.TrimSuffix(parent, "/"); parent == "" {
+		parent = "."
+	}
+	if top, _, _ := strings.Cut(name, "/"); strings.HasPrefix(top, meta) && name != meta+".opq" {
+		return true, nil // book-keeping of aufs, which Docker leaves out as well
+	}
+	for c := range strings.SplitSeq(parent, "/") {
+		if strings.HasPrefix(c, prefix) {
+			return true, fault.Invalid("directory name %q is reserved for deleted files", c)
+		}
+	}
+	what, ok := strings.CutPrefix(base, prefix)
+	if !ok {
+		return false, nil
+	}
+	if base != meta+".opq" && (what == "" || what == "." || what == ".." || strings.HasPrefix(what, prefix)) {
+		return true, fault.Invalid("%q names nothing that could be deleted", base)
+	}
+	d, err := a.dir(parent)
+	if err != nil {
+		return true, err
+	}
+	if base == meta+".opq" {
+		return true, a.makeOpaque(d)
+	}
+	return true, a.whiteout(d, what)
+}
+
+// meta checks and translates what the header says.
+func (a *applier) meta(h *tar.Header) (*Meta, error) {
+	m := &Meta{Mode: uint32(h.Mode) & permBits, UID: h.Uid, GID: h.Gid, Atime: h.AccessTime, Mtime: h.ModTime}
+	if a.opts.MapID != nil {
+		var err error
+		if m.UID, m.GID, err = a.opts.MapID(h.Uid, h.Gid); err != nil {
+			return nil, err
+		}
+	}
+	// The largest 32-bit id means "leave as it is" to the kernel.
+	if m.UID < 0 || m.GID < 0 || int64(m.UID) >= 1<<32-1 || int64(m.GID) >= 1<<32-1 {
+		return nil, fault.Invalid("user %d or group %d is out of range", m.UID, m.GID)
+	}
+	for key, val := range h.PAXRecords {
+		key, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		if !ok || overlayXattr(key) {
+			continue
+		}
+		if m.Xattrs == nil {
+			m.Xattrs = map[string]string{}
+		}
+		m.Xattrs[key] = val
+	}
+	return m, nil
+}

@@ -1,0 +1,286 @@
+package archive
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/amphora-go/amphora/internal/fault"
+)
+
+// mkdir makes a directory that nobody else can enter until finish. A base
+// that exists is an error.
+func (t *tree) mkdir(d *dirRef, base string) error {
+	if err := t.touch(d); err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(d.fd, base, 0o700); err != nil {
+		return err
+	}
+	t.mark(join(d.path, base))
+	return nil
+}
+
+// mark notes that the archive brought p, or passes it.
+func (t *tree) mark(p string) {
+	if t.made == nil {
+		return
+	}
+	for !t.made[p] {
+		t.made[p] = true
+		p = path.Dir(p)
+	}
+}
+
+// replaceByDir puts a directory where something else is. Lower layers must not
+// show through it: what they have there was replaced first.
+func (t *tree) replaceByDir(d *dirRef, base string) error {
+	if err := t.remove(d, base); err != nil {
+		return err
+	}
+	if err := t.mkdir(d, base); err != nil {
+		return err
+	}
+	if !t.style.overlay() {
+		return nil
+	}
+	next, err := t.mustChild(d, base, join(d.path, base))
+	if err != nil {
+		return err
+	}
+	return t.setOpaque(next)
+}
+
+// remove deletes base, with everything below it when it is a directory.
+func (t *tree) remove(d *dirRef, base string) error {
+	st, missing, err := lstat(d.fd, base)
+	if err != nil || missing {
+		return err
+	}
+	if err := t.touch(d); err != nil {
+		return err
+	}
+	p := join(d.path, base)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		t.flush()
+		t.forget(p)
+		return removeTree(d.fd, base)
+	case unix.S_IFLNK:
+		t.flush()
+	}
+	delete(t.links, p)
+	return unix.Unlinkat(d.fd, base, 0)
+}
+
+// forget drops what is known of a directory that goes away.
+func (t *tree) forget(dir string) {
+	prefix := dir + "/"
+	below := func(p string) bool { return p == dir || strings.HasPrefix(p, prefix) }
+	for p := range t.pending {
+		if below(p) {
+			delete(t.pending, p)
+		}
+	}
+	for p := range t.implicit {
+		if below(p) {
+			t.describe(p)
+		}
+	}
+	for p := range t.opaque {
+		if below(p) {
+			delete(t.opaque, p)
+		}
+	}
+	for p := range t.links {
+		if below(p) {
+			delete(t.links, p)
+		}
+	}
+	for p := range t.made {
+		if below(p) {
+			delete(t.made, p)
+		}
+	}
+}
+
+// describe turns an implicit directory into one that an entry speaks of.
+// Should a lower layer have a symbolic link there, then earlier entries went
+// elsewhere and later ones do not.
+func (t *tree) describe(p string) {
+	if !t.implicit[p] {
+		return
+	}
+	delete(t.implicit, p)
+	if p != "." {
+		t.described = append(t.described, p)
+		t.ordered = true
+	}
+}
+
+// removeTree deletes a directory. It holds one descriptor for each level.
+func removeTree(dir int, base string) error {
+	fd, err := openRetry(func() (int, error) {
+		return unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	list, err := names(fd)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		err := unix.Unlinkat(fd, n, 0)
+		if errors.Is(err, unix.EISDIR) {
+			err = removeTree(fd, n)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
+}
+
+// whiteout deletes base of the lower layers.
+func (t *tree) whiteout(d *dirRef, base string) error {
+	if t.style == WhiteoutPlain {
+		return t.whiteoutPlain(d, base)
+	}
+	if err := t.touch(d); err != nil {
+		return err
+	}
+	err := unix.Mknodat(d.fd, base, unix.S_IFCHR, 0)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fault.Privilege("a whiteout is a character device 0:0, which this user may not make here: run as root, or in a user namespace on Linux 5.8 or newer")
+	case !errors.Is(err, unix.EEXIST):
+		return err
+	}
+	// The layer brought that name itself: only what is below goes.
+	st, _, err := lstat(d.fd, base)
+	if err != nil || !isDir(&st) {
+		return err
+	}
+	next, err := t.mustChild(d, base, join(d.path, base))
+	if err != nil {
+		return err
+	}
+	return t.setOpaque(next)
+}
+
+func (t *tree) whiteoutPlain(d *dirRef, base string) error {
+	st, missing, err := lstat(d.fd, base)
+	if err != nil || missing {
+		return err
+	}
+	if !t.made[join(d.path, base)] {
+		return t.remove(d, base)
+	}
+	if !isDir(&st) {
+		return nil
+	}
+	next, err := t.mustChild(d, base, join(d.path, base))
+	if err != nil {
+		return err
+	}
+	return t.clear(next)
+}
+
+// makeOpaque hides what lower layers have in d.
+func (t *tree) makeOpaque(d *dirRef) error {
+	if t.style == WhiteoutPlain {
+		return t.clear(d)
+	}
+	return t.setOpaque(d)
+}
+
+// clear deletes all in d that the archive did not bring.
+func (t *tree) clear(d *dirRef) error {
+	list, err := names(d.fd)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		p := join(d.path, n)
+		if !t.made[p] {
+			if err := t.remove(d, n); err != nil {
+				return err
+			}
+			continue
+		}
+		// Not through the cache, whose descriptors live until the next entry.
+		fd, err := openRetry(func() (int, error) {
+			return unix.Openat(d.fd, n, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = t.clear(&dirRef{fd: fd, path: p})
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tree) opaqueXattr() string {
+	if t.style == WhiteoutUserOverlay {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
+
+// setOpaque marks d for overlayfs. The mark of the root is kept in t.opaque
+// alone: overlayfs always merges roots, so hideRoot does it name by name.
+func (t *tree) setOpaque(d *dirRef) error {
+	if t.opaque[d.path] {
+		return nil
+	}
+	t.opaque[d.path] = true
+	for p := range t.implicit {
+		if p != "." && (p == d.path || d.path == "." || strings.HasPrefix(p, d.path+"/")) {
+			t.ordered = true
+			break
+		}
+	}
+	if d.path == "." {
+		return nil
+	}
+	err := unix.Setxattr(procPath(d.fd), t.opaqueXattr(), []byte("y"), 0)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fault.Privilege("setting %s needs CAP_SYS_ADMIN: run as root", t.opaqueXattr())
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fault.Unsupported("the file system of the store has no extended attribute %s, which overlay layers need", t.opaqueXattr())
+	}
+	return err
+}
+
+func (t *tree) opaqueOnDisk(p string) (bool, error) {
+	return hasOpaque(procPath(t.root.fd, p))
+}
+
+// hasOpaque looks for either style: a layer may have been unpacked by another
+// user of the store.
+func hasOpaque(name string) (bool, error) {
+	var v [1]byte
+	for _, x := range [...]string{"trusted.overlay.opaque", "user.overlay.opaque"} {
+		n, err := unix.Lgetxattr(name, x, v[:])
+		switch {
+		case err == nil && n == 1 && v[0] == 'y':
+			return true, nil
+		case err == nil, errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ERANGE), errors.Is(err, unix.ENOENT):
+		default:
+			return false, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,264 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// settler finishes one isolated layer.
+type settler struct {
+	*tree
+	done     *Applied
+	implicit map[string]bool
+	moved    map[string]string // where a moved name is now
+	copied   map[string]string // target of a foreign link -> name that has it now
+}
+
+// Settle makes the layer in dir, unpacked by Apply with Isolated, what it
+// would be had it been unpacked on the mounted lower layers, given topmost
+// first and settled themselves: directories that its entries only pass get
+// what the lower ones carry, names that pass a lower symbolic link move to
+// where it leads, hard links to lower files get them. It does nothing outside
+// dir. It returns ErrReapply when that cannot be told without the archive.
+// After an error the content of dir is of no use. A layer without lowers is
+// settled as well.
+func Settle(ctx context.Context, dir string, lowers []string, done *Applied) error {
+	t, err := openTree(dir, done.Whiteouts)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	t.strict = true
+	if t.lowers, err = openView(lowers); err != nil {
+		return err
+	}
+	s := &settler{tree: t, done: done, implicit: map[string]bool{}, moved: map[string]string{}, copied: map[string]string{}}
+	for _, p := range done.Implicit {
+		s.implicit[p] = true
+	}
+	if err := s.settle(ctx); err != nil {
+		return storeErr(fmt.Errorf("settling the layer: %w", err))
+	}
+	return nil
+}
+
+func (s *settler) settle(ctx context.Context) error {
+	links, err := s.inherit()
+	if err != nil {
+		return err
+	}
+	for _, p := range links {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.reap()
+		if err := s.move(p); err != nil {
+			return fmt.Errorf("%q: %w", p, err)
+		}
+	}
+	for _, l := range s.done.Links {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.reap()
+		if err := s.link(&l); err != nil {
+			return entryErr(l.Name, err)
+		}
+	}
+	if err := s.hideRoot(s.done.Opaque); err != nil {
+		return err
+	}
+	return s.finish()
+}
+
+// inherit gives implicit directories what the lower ones carry. It returns
+// those that are symbolic links below.
+func (s *settler) inherit() (links []string, err error) {
+	for _, p := range slices.Concat(s.done.Implicit, s.done.Described) {
+		n, err := s.lowers.lookup(p)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case n.kind == kindLink && s.done.Ordered:
+			return nil, ErrReapply
+		case n.kind == kindLink:
+			links = append(links, p)
+		case n.kind == kindDir && s.implicit[p]:
+			if s.pending[p], err = s.lowers.meta(p, n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return links, nil
+}
+
+// link replaces the placeholder of a hard link.
+func (s *settler) link(l *ForeignLink) error {
+	name := l.Name
+	if to, ok := s.moved[name]; ok {
+		name = to
+	}
+	d, err := s.dir(path.Dir(name))
+	if err != nil {
+		return err
+	}
+	base := path.Base(name)
+	if err := s.checkTarget(l.Target); err != nil {
+		return err
+	}
+	if err := s.remove(d, base); err != nil {
+		return err
+	}
+	if at, ok := s.copied[l.Target]; ok {
+		td, err := s.dir(path.Dir(at))
+		if err != nil {
+			return err
+		}
+		if err := unix.Linkat(td.fd, path.Base(at), d.fd, base, 0); err != nil {
+			return err
+		}
+		return s.linkMeta(d, base, &l.Meta)
+	}
+	if err := s.foreign(l, d, base, name); err != nil {
+		return err
+	}
+	return s.linkMeta(d, base, &l.Meta)
+}
+
+// foreign finds the target below. It is copied to its own place, too, when
+// the layer has nothing there, so that both remain one file.
+func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
+	parent, tbase := path.Dir(l.Target), path.Base(l.Target)
+	td, _, err := s.find(parent)
+	if err != nil {
+		return err
+	}
+	if td == nil {
+		return noTarget(l.Target)
+	}
+	target := join(td.path, tbase)
+	n, err := s.lowers.lookup(target)
+	if err != nil {
+		return err
+	}
+	if n.kind == kindAbsent {
+		return noTarget(l.Target)
+	}
+	_, free, err := lstat(td.fd, tbase)
+	if err != nil {
+		return err
+	}
+	hidden, err := s.hidden(td.path)
+	if err != nil {
+		return err
+	}
+	if target != l.Target && (!free || hidden) {
+		return ErrReapply // was it there before the link?
+	}
+	s.copied[l.Target] = name
+	if !free || hidden || n.kind == kindDir {
+		return s.copyLower(target, n, d, base)
+	}
+	if td, err = s.copyUp(target, n); err != nil {
+		return err
+	}
+	return unix.Linkat(td.fd, tbase, d.fd, base, 0)
+}
+
+// checkTarget refuses to guess when a directory on the way to a target stands
+// where lower layers have a symbolic link: it may have come after the link.
+func (s *settler) checkTarget(target string) error {
+	for p := path.Dir(target); p != "."; p = path.Dir(p) {
+		n, err := s.lowers.lookup(p)
+		if err != nil {
+			return err
+		}
+		if n.kind != kindLink {
+			continue
+		}
+		if _, missing, err := lstat(s.root.fd, p); err == nil && !missing {
+			return ErrReapply
+		}
+	}
+	return nil
+}
+
+// hideRoot does for the root what an opaque mark does for other directories.
+func (t *tree) hideRoot(opaque bool) error {
+	if !opaque {
+		return nil
+	}
+	root, err := t.lowers.lookup(".")
+	if err != nil || root.kind != kindDir {
+		return err
+	}
+	list, err := t.lowers.names(".", root)
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		t.reap()
+		if err := t.whiteout(t.root, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// move takes the implicit directory p, a symbolic link in the lower layers,
+// out of the layer and merges its content into what the link leads to.
+func (s *settler) move(p string) error {
+	d, err := s.dir(path.Dir(p))
+	if err != nil {
+		return err
+	}
+	tmp, err := s.spare()
+	if err != nil {
+		return err
+	}
+	if err := s.touch(d); err != nil {
+		return err
+	}
+	if err := s.touch(s.root); err != nil {
+		return err
+	}
+	s.flush()
+	s.forgetPending(p)
+	if err := unix.Renameat(d.fd, path.Base(p), s.root.fd, tmp); err != nil {
+		return err
+	}
+	dest, err := s.dir(p)
+	if err != nil {
+		return err
+	}
+	if err := s.merge(s.root.fd, tmp, p, dest.path); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *settler) forgetPending(dir string) {
+	for p := range s.pending {
+		if p == dir || strings.HasPrefix(p, dir+"/") {
+			delete(s.pending, p)
+		}
+	}
+}
+
+// spare is a name that the root does not use.
+func (s *settler) spare() (string, error) {
+	for i := range 1000 {
+		name := fmt.Sprintf("..moving-%d", i)
+		if _, missing, err := lstat(s.root.fd, name); missing || err != nil {
+			return name, err
+		}
+	}
+	return "", errors.New("no free name for a temporary directory")
+}
