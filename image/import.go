@@ -1,0 +1,271 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/amphora-go/amphora/internal/archive"
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
+	"github.com/amphora-go/amphora/internal/store"
+)
+
+// ImportOptions tune Import.
+type ImportOptions struct {
+	// Ref names the image; "" leaves it without a name.
+	Ref string
+	// Platform is what its programs run on, such as "linux/arm64"; default
+	// the host's.
+	Platform string
+	// Config is what containers of the image run with; nil for nothing.
+	Config *RunConfig
+	// Changes are applied to Config, see RunConfig.Apply.
+	Changes []string
+	// Comment stands in the image's history.
+	Comment string
+	// Created is the image's date; zero means now.
+	Created time.Time
+}
+
+// Import makes an image of one layer from a tar of a root filesystem, plain or
+// compressed with gzip, zstd or bzip2, which it reads to its end. Where layers
+// can be unpacked they are, in the same pass. On failure nothing stays behind.
+func (s *Store) Import(ctx context.Context, r io.Reader, opts *ImportOptions) (*Image, error) {
+	if opts == nil {
+		opts = &ImportOptions{}
+	}
+	img, err := s.importTar(ctx, r, opts)
+	if err != nil {
+		return nil, fault.New("image import", opts.Ref, err)
+	}
+	return img, nil
+}
+
+func (s *Store) importTar(ctx context.Context, r io.Reader, opts *ImportOptions) (*Image, error) {
+	name := ""
+	if opts.Ref != "" {
+		ref, err := ParseRef(opts.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if ref.Digest != "" {
+			return nil, fault.Invalid("a new image cannot be named by a digest; leave %q away", "@"+ref.Digest)
+		}
+		name = ref.String()
+	}
+	config, err := opts.config()
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.s.Lease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	blob, diff, err := s.importLayer(ctx, l, r)
+	if err != nil {
+		return nil, err
+	}
+	step.At("import.layer")
+	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diff}}
+	return s.write(ctx, l, "import", name, config, []ocispec.Descriptor{blob})
+}
+
+// config is the configuration of the image to be, but for its layer.
+func (o *ImportOptions) config() (*Config, error) {
+	p, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	created := o.Created
+	if created.IsZero() {
+		created = time.Now()
+	}
+	created = created.UTC()
+	c := &Config{Comment: o.Comment}
+	c.Created, c.Image.Platform = &created, p
+	if o.Config != nil {
+		c.Config = *o.Config
+	}
+	if err := c.Config.Apply(o.Changes...); err != nil {
+		return nil, err
+	}
+	c.History = []ocispec.History{{Created: &created, Comment: o.Comment, CreatedBy: "import"}}
+	return c, nil
+}
+
+var errEmpty = fault.Invalid("the stream is empty; want a tar of a root filesystem")
+
+// importLayer stores r as a blob and, where possible, unpacks it.
+func (s *Store) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (ocispec.Descriptor, digest.Digest, error) {
+	var none ocispec.Descriptor
+	dir, err := l.Dir()
+	if err != nil {
+		return none, "", err
+	}
+	path := filepath.Join(dir, "import")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return none, "", fault.Opaque(err)
+	}
+	defer f.Close()
+	in := &spool{ctx: ctx, r: r, w: f, hash: sha256.New()}
+	var diff digest.Digest
+	if store.CanUnpack() == nil {
+		st, err := s.s.StageLayer(ctx, l, in)
+		if err != nil {
+			return none, "", in.cause(err)
+		}
+		diff = st.Diff
+		if in.n == 0 {
+			return none, "", errEmpty
+		}
+		if _, err := s.s.FinishLayer(ctx, l, st); err != nil {
+			return none, "", err
+		}
+	} else if diff, err = diffID(in); err != nil {
+		return none, "", in.cause(err)
+	}
+	if in.n == 0 {
+		return none, "", errEmpty
+	}
+	if err := f.Close(); err != nil {
+		return none, "", fault.Opaque(err)
+	}
+	blob := ocispec.Descriptor{MediaType: layerType(in.head), Size: in.n, Digest: digest.NewDigest(digest.SHA256, in.hash)}
+	return blob, diff, s.s.AdoptBlob(ctx, l, path, blob.Digest)
+}
+
+// spool keeps a copy of what is read through it and hashes it.
+type spool struct {
+	ctx  context.Context
+	r    io.Reader
+	w    io.Writer
+	hash hash.Hash
+
+	// After a failure elsewhere the decompressor may still be reading.
+	mu   sync.Mutex // guards what follows
+	n    int64
+	head []byte // its first bytes
+	err  error  // of w
+}
+
+func (s *spool) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.r.Read(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n += int64(n)
+	s.hash.Write(p[:n])
+	if len(s.head) < 8 {
+		s.head = append(s.head, p[:min(n, 8)]...)
+	}
+	if n > 0 {
+		if _, s.err = s.w.Write(p[:n]); s.err != nil {
+			return n, s.err
+		}
+	}
+	return n, err
+}
+
+// cause puts a full disk before whatever the reader made of it.
+func (s *spool) cause(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return fault.Opaque(fmt.Errorf("keeping the layer: %w", s.err))
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the archive is truncated after %d bytes: %w", s.n, err)
+	}
+	return err
+}
+
+// diffID reads a layer that is not to be unpacked.
+func diffID(r io.Reader) (digest.Digest, error) {
+	h := sha256.New()
+	plain, _, err := archive.DecompressTee(r, h)
+	if err != nil {
+		return "", err
+	}
+	defer plain.Close()
+	if _, err := io.Copy(io.Discard, bufio.NewReaderSize(plain, 256<<10)); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return "", err
+	}
+	return digest.NewDigest(digest.SHA256, h), nil
+}
+
+// layerType is the media type of a layer that begins with head.
+func layerType(head []byte) string {
+	switch {
+	case len(head) >= 2 && head[0] == 0x1f && head[1] == 0x8b:
+		return ocispec.MediaTypeImageLayerGzip
+	case len(head) >= 4 && string(head[:4]) == "\x28\xb5\x2f\xfd":
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return ocispec.MediaTypeImageLayer
+}
+
+// write stores config and manifest of an image whose layers are there, and
+// gives it its name.
+func (s *Store) write(ctx context.Context, l *store.Lease, action, name string, config *Config, layers []ocispec.Descriptor) (*Image, error) {
+	data, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	id, err := s.s.PutBlob(ctx, l, data)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: id, Size: int64(len(data))},
+		Layers: layers,
+	})
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.s.PutBlob(ctx, l, manifest)
+	if err != nil {
+		return nil, err
+	}
+	step.At("image.blobs")
+	n := store.Name{Name: name, Target: target, MediaType: ocispec.MediaTypeImageManifest, Manifest: target,
+		ImageID: id, Platform: formatPlatform(config.Image.Platform)}
+	return s.name(ctx, action, n)
+}
+
+// name gives an image that is complete, and leased, its name, or keeps it
+// without one.
+func (s *Store) name(ctx context.Context, action string, n store.Name) (*Image, error) {
+	err := s.s.UpdateNames(ctx, func(tx *store.NamesTx) error {
+		if n.Name == "" && len(tx.Of(n.ImageID)) > 0 {
+			return nil // it has a name, or is kept already
+		}
+		return put(ctx, tx, action, n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	step.At("image.named")
+	return s.open(&n)
+}

@@ -1,0 +1,175 @@
+package store
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/amphora-go/amphora/internal/flock"
+)
+
+// marks is what must stay.
+type marks struct {
+	s      *Store
+	blobs  map[digest.Digest]bool
+	layers map[string]bool
+	live   map[string]bool // leases
+}
+
+// mark runs with gc.lock held exclusively.
+func (s *Store) mark() (*marks, error) {
+	m := &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}}
+	files, err := s.nameFiles()
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		// Also a file about to go and a change not yet complete: the lock of
+		// names is not ours, and keeping too much for a moment does no harm.
+		if !strings.HasSuffix(file, ".json") && !strings.HasSuffix(file, ".json.next") {
+			continue
+		}
+		if err := m.name(file); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.containers(); err != nil {
+		return nil, err
+	}
+	return m, m.leases()
+}
+
+func (m *marks) name(file string) error {
+	n, err := m.s.readName(file)
+	if err != nil && strings.HasSuffix(file, ".next") {
+		return nil // torn: it will be dropped
+	}
+	if err != nil || n == nil {
+		return err
+	}
+	for _, d := range []digest.Digest{n.Target, n.Manifest} {
+		if err := m.document(d, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// document marks a manifest or index and what it refers to. A blob that is
+// missing or damaged has nothing more to say, but one that cannot be read now
+// might: that is an error.
+func (m *marks) document(d digest.Digest, depth int) error {
+	if m.blobs[d] || CheckDigest(d) != nil || depth > maxIndexDepth {
+		return nil
+	}
+	m.blobs[d] = true
+	data, err := m.s.ReadBlob(d)
+	if err != nil {
+		return ignoreDamage(err)
+	}
+	if entries, isIndex, err := ParseIndex(data); err != nil {
+		return nil
+	} else if isIndex {
+		for _, e := range entries {
+			if err := m.document(e.Digest, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	img, _, err := ParseManifest(data)
+	if err != nil {
+		return nil
+	}
+	m.blobs[img.ID] = true
+	for _, l := range img.Layers {
+		m.blobs[l.Blob.Digest] = true
+	}
+	config, err := m.s.ReadBlob(img.ID)
+	if err != nil {
+		return ignoreDamage(err)
+	}
+	if img.SetConfig(config) == nil {
+		for _, c := range img.Chains() {
+			m.layers[c] = true
+		}
+	}
+	return nil
+}
+
+// maxIndexDepth bounds indexes within indexes.
+const maxIndexDepth = 4
+
+func ignoreDamage(err error) error {
+	var io *fs.PathError
+	if errors.As(err, &io) {
+		return err
+	}
+	return nil
+}
+
+func (m *marks) containers() error {
+	uses, err := m.s.ContainerUses()
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		m.blobs[u.ImageID] = true
+		for _, c := range u.Layers {
+			m.layers[c] = true
+		}
+		if err := m.document(u.Manifest, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leases marks what live leases name.
+func (m *marks) leases() error {
+	entries, err := os.ReadDir(m.s.path("leases"))
+	if err != nil {
+		return m.s.trouble(err)
+	}
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".lock")
+		if !ok {
+			continue
+		}
+		held, err := flock.Held(m.s.path("leases", e.Name()))
+		if err != nil {
+			return m.s.trouble(err)
+		}
+		if held {
+			m.live[id] = true
+			if err := m.lease(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (m *marks) lease(id string) error {
+	f, err := os.Open(m.s.path("leases", id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing added yet, or just closed
+	}
+	if err != nil {
+		return m.s.trouble(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if chain, ok := strings.CutPrefix(lines.Text(), "layer:"); ok {
+			m.layers[chain] = true
+		} else {
+			m.blobs[digest.Digest(lines.Text())] = true
+		}
+	}
+	return m.s.trouble(lines.Err())
+}

@@ -1,0 +1,125 @@
+// Package store keeps what every process of a Root shares: blobs, unpacked
+// layers, image names and leases, and the collector of what none of them needs.
+//
+//	Root/gc.lock              held shared while a lease is written, exclusively while garbage is marked
+//	Root/leases/ID{,.lock}    digests that an operation needs; alive while the lock is held
+//	Root/tmp/ID/              working files of that lease; garbage as soon as the lease is dead
+//	Root/blobs/sha256/HEX     compressed layers, manifests, configs; verified before they get this name
+//	Root/blobs/partial/HEX{,.lock}   an unfinished download and the lock of whoever goes on with it
+//	Root/layers/CHAIN/        diff/ (the tree), meta.json, pending (the boot in which it was not yet synced)
+//	Root/layers/.lock/CHAIN   held by whoever unpacks that layer
+//	Root/images/NAME.json     one file for each name, see Name; names.lock orders their changes
+//	Root/trash/ID/            renamed away by the collector, deleted after its lock was released
+//
+// Lock order: images/names.lock, then a layer's lock (an upper layer's before
+// those below it), then gc.lock. Nobody waits for one while holding a later one.
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/journal"
+)
+
+// Store is the shared state below one Root. All methods are safe for
+// concurrent use, also by any number of processes on the same Root.
+type Store struct {
+	// Logger receives what nobody waits for, such as a failed background sync.
+	// nil discards. It is set before the first use.
+	Logger *slog.Logger
+
+	root, state string
+	journal     *journal.Journal
+
+	mu   sync.Mutex // guards init
+	init bool       // directories are known to exist
+
+	background sync.WaitGroup // syncs of new layers
+}
+
+// Open returns the store of root. It does no I/O: directories are made by the
+// first call that writes. state is where files live that need not survive a
+// reboot, j the log of changes.
+func Open(root, state string, j *journal.Journal) *Store {
+	return &Store{root: root, state: state, journal: j}
+}
+
+// Root is the directory that the store lives in.
+func (s *Store) Root() string { return s.root }
+
+// State is the directory of what does not survive a reboot.
+func (s *Store) State() string { return s.state }
+
+// Journal is the log that changes of names are written to.
+func (s *Store) Journal() *journal.Journal { return s.journal }
+
+// Wait returns when the background syncs that this process began are over.
+// A process may exit without it: the layers stay marked and are synced by the
+// next one, or unpacked again if the machine lost power.
+func (s *Store) Wait() { s.background.Wait() }
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.root}, elem...)...)
+}
+
+// Init makes the directories. Calls that write do it themselves.
+func (s *Store) Init() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.init {
+		return nil
+	}
+	// Overlay mounts traverse Root and layers as another user when ids are
+	// mapped; everything else is private.
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{s.root, 0o711}, {s.path("layers"), 0o711}, {s.path("layers", ".lock"), 0o700},
+		{s.path("blobs", "sha256"), 0o700}, {s.path("blobs", "partial"), 0o700},
+		{s.path("images"), 0o700}, {s.path("leases"), 0o700}, {s.path("tmp"), 0o700}, {s.path("trash"), 0o700},
+	} {
+		if err := os.MkdirAll(d.path, d.mode); err != nil {
+			return s.trouble(err)
+		}
+	}
+	s.init = true
+	return nil
+}
+
+// trouble wraps I/O errors of the store: they never look as if the object
+// asked for were absent, and those that have a cure say it.
+func (s *Store) trouble(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return fault.Privilege("store %s cannot be written: %w; make it writable or choose another root directory", s.root, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fault.Opaque(fmt.Errorf("store %s: disk is full: %w; free space or choose another root directory", s.root, err))
+	}
+	return fault.Opaque(fmt.Errorf("store %s: %w", s.root, err))
+}
+
+func (s *Store) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Logger
+}
+
+func randomID() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails, by its contract
+	return hex.EncodeToString(b[:])
+}

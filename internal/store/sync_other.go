@@ -1,0 +1,8 @@
+//go:build !linux
+
+package store
+
+import "errors"
+
+// Layers are unpacked on Linux only.
+func syncTree(string) error { return errors.ErrUnsupported }
