@@ -11,7 +11,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,8 +20,6 @@ import (
 // copySize is large enough to make the number of writes irrelevant and small
 // enough to stay in a second-level cache.
 const copySize = 1 << 20
-
-var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 // applier unpacks one archive.
 type applier struct {
@@ -55,8 +52,7 @@ func Apply(ctx context.Context, dir string, r io.Reader, opts *ApplyOptions) (*A
 		r = bufio.NewReaderSize(r, chunkSize)
 	}
 	a.tr = tar.NewReader(r)
-	a.buf = copyBuffers.Get().(*[copySize]byte)
-	defer copyBuffers.Put(a.buf)
+	a.buf = new([copySize]byte)
 
 	err = a.entries()
 	if err == nil && a.lowers != nil {

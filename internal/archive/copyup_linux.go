@@ -93,10 +93,9 @@ func cloneFile(dst, src int, size int64) error {
 
 // copyRest goes on at the positions of both descriptors.
 func copyRest(dst, src int) error {
-	buf := copyBuffers.Get().(*[copySize]byte)
-	defer copyBuffers.Put(buf)
+	buf := make([]byte, chunkSize)
 	for {
-		n, err := unix.Read(src, buf[:])
+		n, err := unix.Read(src, buf)
 		if err == unix.EINTR {
 			continue
 		}

@@ -40,15 +40,6 @@ func (c Compression) String() string {
 // of the zstd command without --long=31 and what its level 22 needs.
 const maxWindow = 128 << 20
 
-// unsupported are formats that are known by name only.
-var unsupported = []struct{ magic, name string }{
-	{"\xfd7zXZ\x00", "xz"},
-	{"LZIP", "lzip"},
-	{"\x04\x22\x4d\x18", "lz4"},
-	{"\x1f\x9d", "compress (.Z)"},
-	{"\x5d\x00\x00", "lzma"},
-}
-
 // Decompress finds out by its first bytes what r is compressed with (gzip,
 // zstd, bzip2 or nothing) and returns its plain content. Decompression runs in
 // a goroutine that is at most 2 MiB ahead. A stream that ends early gives an
@@ -67,16 +58,14 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 // All bytes are in w when the result has returned io.EOF.
 func DecompressTee(r io.Reader, w io.Writer) (io.ReadCloser, Compression, error) {
 	br := bufio.NewReaderSize(r, chunkSize)
-	head, err := br.Peek(6)
+	head, err := br.Peek(512)
 	if err != nil && err != io.EOF {
 		return nil, Plain, fmt.Errorf("reading the start of the stream: %w", err)
 	}
-	for _, u := range unsupported {
-		if bytes.HasPrefix(head, []byte(u.magic)) {
-			return nil, Plain, fault.Unsupported("streams compressed with %s are not supported; gzip, zstd, bzip2 and plain tar are", u.name)
-		}
+	kind, unknown := sniff(head)
+	if unknown != "" {
+		return nil, Plain, fault.Unsupported("streams compressed with %s are not supported; gzip, zstd, bzip2 and plain tar are", unknown)
 	}
-	kind := sniff(head)
 	src, done, err := decoder(kind, br)
 	if err != nil {
 		return nil, kind, fmt.Errorf("%v stream: %w", kind, err)
@@ -84,20 +73,36 @@ func DecompressTee(r io.Reader, w io.Writer) (io.ReadCloser, Compression, error)
 	return readAhead(&named{src, kind}, w, done), kind, nil
 }
 
-func sniff(head []byte) Compression {
+// sniff judges the first block. unknown is the name of a format that is known
+// by name only.
+func sniff(head []byte) (kind Compression, unknown string) {
+	starts := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
-		return Gzip
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return Bzip2
-	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		return Zstd
-	// A skippable frame (magic 0x184D2A50 to 5F) may come first: eStargz-like
-	// tools and pzstd write one.
+	case starts("\x1f\x8b"):
+		return Gzip, ""
+	case starts("\x28\xb5\x2f\xfd"):
+		return Zstd, ""
+	// A skippable frame (magic 0x184D2A50 to 5F) may come first, pzstd
+	// writes one.
 	case len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18":
-		return Zstd
+		return Zstd, ""
+	case starts("\xfd7zXZ\x00"):
+		return Plain, "xz"
+	case starts("\x04\x22\x4d\x18"):
+		return Plain, "lz4"
+	case starts("\x1f\x9d"):
+		return Plain, "compress (.Z)"
+	// The others could be the start of a file name in a tar header.
+	case len(head) >= 512 && bytes.HasPrefix(head[257:], []byte("ustar")):
+		return Plain, ""
+	case starts("BZh"):
+		return Bzip2, ""
+	case starts("LZIP"):
+		return Plain, "lzip"
+	case starts("\x5d\x00\x00"):
+		return Plain, "lzma"
 	}
-	return Plain
+	return Plain, ""
 }
 
 func decoder(kind Compression, br *bufio.Reader) (io.Reader, func(), error) {

@@ -10,8 +10,6 @@ const (
 	chunkCount = 8         // 2 MiB between the decompressor and its reader
 )
 
-var chunks = sync.Pool{New: func() any { return new([chunkSize]byte) }}
-
 type chunk struct {
 	buf *[chunkSize]byte
 	n   int
@@ -23,6 +21,7 @@ type chunk struct {
 // goroutine.
 type pipe struct {
 	ch   chan chunk
+	free chan *[chunkSize]byte // read and to be filled again
 	stop chan struct{}
 	once sync.Once
 	cur  chunk
@@ -32,14 +31,14 @@ type pipe struct {
 // readAhead starts reading src until it ends, fails, or Close. tee, when not
 // nil, gets every byte in the reading goroutine.
 func readAhead(src io.Reader, tee io.Writer, done func()) *pipe {
-	p := &pipe{ch: make(chan chunk, chunkCount-2), stop: make(chan struct{})}
+	p := &pipe{ch: make(chan chunk, chunkCount-2), free: make(chan *[chunkSize]byte, chunkCount), stop: make(chan struct{})}
 	go func() {
 		defer close(p.ch)
 		if done != nil {
 			defer done()
 		}
 		for {
-			c := fill(src)
+			c := p.fill(src)
 			if tee != nil && c.n > 0 {
 				if _, err := tee.Write(c.buf[:c.n]); err != nil {
 					c.err = err
@@ -48,7 +47,6 @@ func readAhead(src io.Reader, tee io.Writer, done func()) *pipe {
 			select {
 			case p.ch <- c:
 			case <-p.stop:
-				chunks.Put(c.buf)
 				return
 			}
 			if c.err != nil {
@@ -59,10 +57,14 @@ func readAhead(src io.Reader, tee io.Writer, done func()) *pipe {
 	return p
 }
 
-// fill reads one chunk. It does not wait for a full one once the source has
-// given something and then fails.
-func fill(src io.Reader) chunk {
-	c := chunk{buf: chunks.Get().(*[chunkSize]byte)}
+// fill reads one chunk, to the brim unless the source ends or fails.
+func (p *pipe) fill(src io.Reader) chunk {
+	var c chunk
+	select {
+	case c.buf = <-p.free:
+	default:
+		c.buf = new([chunkSize]byte)
+	}
 	for c.n < chunkSize && c.err == nil {
 		var n int
 		n, c.err = src.Read(c.buf[c.n:])
@@ -77,7 +79,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 			return 0, p.cur.err
 		}
 		if p.cur.buf != nil {
-			chunks.Put(p.cur.buf)
+			p.free <- p.cur.buf // has room for all there are
 			p.cur = chunk{}
 		}
 		select {

@@ -10,21 +10,21 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 )
 
-func unsupported(what string) error {
+func needsLinux(what string) error {
 	return fault.Unsupported("%s needs Linux; this is %s", what, runtime.GOOS)
 }
 
 // Apply needs Linux.
 func Apply(context.Context, string, io.Reader, *ApplyOptions) (*Applied, error) {
-	return nil, unsupported("unpacking a layer")
+	return nil, needsLinux("unpacking a layer")
 }
 
 // Settle needs Linux.
 func Settle(context.Context, string, []string, *Applied) error {
-	return unsupported("unpacking a layer")
+	return needsLinux("unpacking a layer")
 }
 
 // ReadInRoot needs Linux.
 func ReadInRoot(string, string, int64) ([]byte, error) {
-	return nil, unsupported("reading inside an image")
+	return nil, needsLinux("reading inside an image")
 }
