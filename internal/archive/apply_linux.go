@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func Apply(ctx context.Context, dir string, r io.Reader, opts *ApplyOptions) (*A
 
 	err = a.entries()
 	if err == nil && a.lowers != nil {
-		err = a.hideRoot(a.opaque["."])
+		err = a.complete(a.opaque["."])
 	}
 	// Also after a failure: directories must not stay closed to their owner
 	// where the tree lives on.
@@ -198,11 +199,18 @@ func (a *applier) applied() *Applied {
 		c.Implicit = append(c.Implicit, p)
 	}
 	slices.Sort(c.Implicit)
+	c.WhiteoutDirs = slices.Sorted(maps.Keys(a.whited))
 	c.Described = a.described
 	for p, i := range a.links {
 		l := a.foreign[i]
 		l.Name = p
 		c.Links = append(c.Links, l)
+		a.foreign[i].Name = "" // has a place
+	}
+	for _, l := range a.foreign {
+		if l.Name != "" { // replaced since: the target must exist all the same
+			c.Links = append(c.Links, ForeignLink{Target: l.Target})
+		}
 	}
 	slices.SortFunc(c.Links, func(x, y ForeignLink) int { return strings.Compare(x.Name, y.Name) })
 	return c

@@ -94,6 +94,11 @@ func (t *tree) forget(dir string) {
 			delete(t.opaque, p)
 		}
 	}
+	for p := range t.whited {
+		if below(p) {
+			delete(t.whited, p)
+		}
+	}
 	for p := range t.links {
 		if below(p) {
 			delete(t.links, p)
@@ -153,6 +158,7 @@ func (t *tree) whiteout(d *dirRef, base string) error {
 	if err := t.touch(d); err != nil {
 		return err
 	}
+	t.whited[d.path] = true
 	err := unix.Mknodat(d.fd, base, unix.S_IFCHR, 0)
 	switch {
 	case errors.Is(err, unix.EPERM):
@@ -188,6 +194,54 @@ func (t *tree) whiteoutPlain(d *dirRef, base string) error {
 		return err
 	}
 	return t.clear(next)
+}
+
+// prune removes whiteouts from directories that no lower layer shows through.
+// They hide nothing, and overlayfs lists the names of such, as files that
+// cannot be opened, where it has nothing to merge.
+func (t *tree) prune() error {
+	for p := range t.whited {
+		t.reap()
+		lower, err := t.lowers.lookup(p)
+		if err != nil {
+			return err
+		}
+		hidden, err := t.hidden(p)
+		if err != nil {
+			return err
+		}
+		if lower.kind == kindDir && !hidden || p == "." && len(t.lowers.roots) > 0 {
+			continue
+		}
+		d, err := t.dir(p)
+		if err != nil {
+			return err
+		}
+		if err := t.pruneDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tree) pruneDir(d *dirRef) error {
+	list, err := names(d.fd)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		st, _, err := lstat(d.fd, n)
+		if err != nil {
+			return err
+		}
+		if !isWhiteout(&st) {
+			continue
+		}
+		if err := t.remove(d, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeOpaque hides what lower layers have in d.

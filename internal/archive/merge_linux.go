@@ -29,6 +29,9 @@ func (s *settler) merge(dir int, base, from, to string) error {
 		}
 		p, dest := join(from, n), join(to, n)
 		if !isDir(&st) {
+			if isWhiteout(&st) {
+				s.whited[to] = true
+			}
 			err = s.mergeFile(fd, n, p, to)
 		} else if s.implicit[p] {
 			err = s.mergeImplicit(fd, n, p, dest)

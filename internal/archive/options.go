@@ -26,8 +26,8 @@ const (
 
 func (w Whiteouts) overlay() bool { return w == WhiteoutOverlay || w == WhiteoutUserOverlay }
 
-// ApplyOptions tune Apply. The zero value applies to an overlay layer that
-// has nothing below it.
+// ApplyOptions tune Apply. The zero value translates an archive entry by entry
+// into an overlay layer and asks for nothing about layers below.
 type ApplyOptions struct {
 	Whiteouts Whiteouts
 	// Isolated records in Applied what the layer takes for granted of lower
@@ -59,6 +59,8 @@ type Applied struct {
 	// Links are hard links whose target this layer lacks. An empty file holds
 	// the place of each.
 	Links []ForeignLink `json:"links,omitempty"`
+	// WhiteoutDirs are directories in which something is deleted.
+	WhiteoutDirs []string `json:"whiteoutDirs,omitempty"`
 	// Opaque is set when the layer hides the whole root of lower layers.
 	Opaque bool `json:"opaque,omitempty"`
 	// Ordered is set when the order of entries matters, should an implicit
@@ -74,7 +76,7 @@ type Applied struct {
 
 // ForeignLink is a hard link to a file of a lower layer.
 type ForeignLink struct {
-	Name   string `json:"name"`
+	Name   string `json:"name,omitempty"` // empty when a later entry replaced it
 	Target string `json:"target"`
 	Meta   Meta   `json:"meta"`
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/amphora-go/amphora/internal/fault"
 )
 
 // settler finishes one isolated layer.
@@ -42,6 +44,9 @@ func Settle(ctx context.Context, dir string, lowers []string, done *Applied) err
 	for _, p := range done.Implicit {
 		s.implicit[p] = true
 	}
+	for _, p := range done.WhiteoutDirs {
+		s.whited[p] = true
+	}
 	if err := s.settle(ctx); err != nil {
 		return storeErr(fmt.Errorf("settling the layer: %w", err))
 	}
@@ -71,7 +76,7 @@ func (s *settler) settle(ctx context.Context) error {
 			return entryErr(l.Name, err)
 		}
 	}
-	if err := s.hideRoot(s.done.Opaque); err != nil {
+	if err := s.complete(s.done.Opaque); err != nil {
 		return err
 	}
 	return s.finish()
@@ -101,6 +106,13 @@ func (s *settler) inherit() (links []string, err error) {
 
 // link replaces the placeholder of a hard link.
 func (s *settler) link(l *ForeignLink) error {
+	if l.Name == "" {
+		_, n, err := s.target(l)
+		if err == nil && n.kind == kindDir {
+			err = noTarget(l.Target)
+		}
+		return err
+	}
 	name := l.Name
 	if to, ok := s.moved[name]; ok {
 		name = to
@@ -110,9 +122,6 @@ func (s *settler) link(l *ForeignLink) error {
 		return err
 	}
 	base := path.Base(name)
-	if err := s.checkTarget(l.Target); err != nil {
-		return err
-	}
 	if err := s.remove(d, base); err != nil {
 		return err
 	}
@@ -132,25 +141,35 @@ func (s *settler) link(l *ForeignLink) error {
 	return s.linkMeta(d, base, &l.Meta)
 }
 
-// foreign finds the target below. It is copied to its own place, too, when
-// the layer has nothing there, so that both remain one file.
-func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
-	parent, tbase := path.Dir(l.Target), path.Base(l.Target)
-	td, _, err := s.find(parent)
+// target finds the lower object that l means and the directory of the layer
+// where it belongs.
+func (s *settler) target(l *ForeignLink) (*dirRef, *node, error) {
+	if err := s.checkTarget(l.Target); err != nil {
+		return nil, nil, err
+	}
+	td, _, err := s.find(path.Dir(l.Target))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if td == nil {
-		return noTarget(l.Target)
+		return nil, nil, noTarget(l.Target)
 	}
-	target := join(td.path, tbase)
-	n, err := s.lowers.lookup(target)
+	n, err := s.lowers.lookup(join(td.path, path.Base(l.Target)))
+	if err == nil && n.kind == kindAbsent {
+		err = noTarget(l.Target)
+	}
+	return td, n, err
+}
+
+// foreign puts the target in place. It is copied to its own place, too, when
+// the layer has nothing there, so that both remain one file.
+func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
+	td, n, err := s.target(l)
 	if err != nil {
 		return err
 	}
-	if n.kind == kindAbsent {
-		return noTarget(l.Target)
-	}
+	tbase := path.Base(l.Target)
+	target := join(td.path, tbase)
 	_, free, err := lstat(td.fd, tbase)
 	if err != nil {
 		return err
@@ -163,7 +182,10 @@ func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
 		return ErrReapply // was it there before the link?
 	}
 	s.copied[l.Target] = name
-	if !free || hidden || n.kind == kindDir {
+	if n.kind == kindDir {
+		return fault.Invalid("hard link to the directory %.256q", l.Target)
+	}
+	if !free || hidden {
 		return s.copyLower(target, n, d, base)
 	}
 	if td, err = s.copyUp(target, n); err != nil {
@@ -188,6 +210,15 @@ func (s *settler) checkTarget(target string) error {
 		}
 	}
 	return nil
+}
+
+// complete does what needs all entries and the lower layers in sight.
+func (t *tree) complete(opaqueRoot bool) error {
+	t.reap()
+	if err := t.prune(); err != nil {
+		return err
+	}
+	return t.hideRoot(opaqueRoot)
 }
 
 // hideRoot does for the root what an opaque mark does for other directories.
@@ -230,7 +261,7 @@ func (s *settler) move(p string) error {
 		return err
 	}
 	s.flush()
-	s.forgetPending(p)
+	s.forgetMoved(p)
 	if err := unix.Renameat(d.fd, path.Base(p), s.root.fd, tmp); err != nil {
 		return err
 	}
@@ -244,10 +275,16 @@ func (s *settler) move(p string) error {
 	return nil
 }
 
-func (s *settler) forgetPending(dir string) {
+// forgetMoved drops what is pending below dir; merge finds it out again.
+func (s *settler) forgetMoved(dir string) {
 	for p := range s.pending {
 		if p == dir || strings.HasPrefix(p, dir+"/") {
 			delete(s.pending, p)
+		}
+	}
+	for p := range s.whited {
+		if p == dir || strings.HasPrefix(p, dir+"/") {
+			delete(s.whited, p)
 		}
 	}
 }

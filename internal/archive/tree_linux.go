@@ -53,6 +53,7 @@ type tree struct {
 	implicit  map[string]bool
 	described []string
 	opaque    map[string]bool
+	whited    map[string]bool // directories with whiteouts
 	made      map[string]bool // WhiteoutPlain: what this archive brought or passed
 	links     map[string]int  // ForeignLink placeholders
 	foreign   []ForeignLink
@@ -70,7 +71,7 @@ func openTree(dir string, style Whiteouts) (*tree, error) {
 	t := &tree{
 		style: style, euid: unix.Geteuid(), egid: unix.Getegid(), umask: currentUmask(),
 		cache: map[string]*dirRef{}, pending: map[string]*dirMeta{}, implicit: map[string]bool{},
-		opaque: map[string]bool{}, links: map[string]int{},
+		opaque: map[string]bool{}, whited: map[string]bool{}, links: map[string]int{},
 	}
 	if style == WhiteoutPlain {
 		t.made = map[string]bool{".": true}
