@@ -24,6 +24,9 @@ const (
 // mounts from others'; cgroups and links are told by the ids of the Roots made
 // in it. What leaked is printed, then removed, and the exit code is 1.
 //
+// Under a debugger, AMPHORA_TESTENV_DIR=<an empty directory> has the tests run in
+// the first process, without the check of the machine.
+//
 // Children made by RunChild start here, too: call Main before anything else in
 // TestMain, but after the functions were registered with Child.
 func Main(m *testing.M) {
