@@ -192,7 +192,7 @@ func storeErr(err error) error {
 func (a *applier) applied() *Applied {
 	c := &a.count
 	c.Whiteouts = a.style
-	c.Ordered = a.ordered
+	c.Ordered, c.Again = a.ordered, a.again
 	c.Opaque = a.opaque["."] && a.lowers == nil
 	c.SkippedXattrs = a.skipped
 	for p := range a.implicit {

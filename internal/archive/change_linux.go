@@ -16,14 +16,11 @@ func (t *tree) mkdir(d *dirRef, base string) error {
 	if err := t.touch(d); err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(d.fd, base, 0o700); err != nil {
-		return err
-	}
-	t.mark(join(d.path, base))
-	return nil
+	return unix.Mkdirat(d.fd, base, 0o700)
 }
 
-// mark notes that the archive brought p, or passes it.
+// mark notes that the archive brought p, and thereby what is above it. A
+// directory that is merely passed on the way to a deleted name is not brought.
 func (t *tree) mark(p string) {
 	if t.made == nil {
 		return
@@ -99,6 +96,11 @@ func (t *tree) forget(dir string) {
 			delete(t.whited, p)
 		}
 	}
+	for p := range t.implied {
+		if below(p) {
+			delete(t.implied, p)
+		}
+	}
 	for p := range t.links {
 		if below(p) {
 			delete(t.links, p)
@@ -155,27 +157,116 @@ func (t *tree) whiteout(d *dirRef, base string) error {
 	if t.style == WhiteoutPlain {
 		return t.whiteoutPlain(d, base)
 	}
+	return t.hide(d, base, true)
+}
+
+// hide makes a whiteout of base unless the layer brought it: then only what
+// is below lower layers' goes. With bare, directories that hold nothing but
+// deletions are no exception.
+func (t *tree) hide(d *dirRef, base string, bare bool) error {
 	if err := t.touch(d); err != nil {
 		return err
 	}
 	t.whited[d.path] = true
-	err := unix.Mknodat(d.fd, base, unix.S_IFCHR, 0)
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fault.Privilege("a whiteout is a character device 0:0, which this user may not make here: run as root, or in a user namespace on Linux 5.8 or newer")
-	case !errors.Is(err, unix.EEXIST):
+	err := mkWhiteout(d, base)
+	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	// The layer brought that name itself: only what is below goes.
 	st, _, err := lstat(d.fd, base)
 	if err != nil || !isDir(&st) {
 		return err
 	}
-	next, err := t.mustChild(d, base, join(d.path, base))
+	p := join(d.path, base)
+	if bare {
+		only, err := t.bare(d.fd, base, p)
+		if err != nil {
+			return err
+		}
+		if only {
+			if err := t.remove(d, base); err != nil {
+				return err
+			}
+			return mkWhiteout(d, base)
+		}
+	}
+	next, err := t.mustChild(d, base, p)
 	if err != nil {
 		return err
 	}
+	if bare {
+		return t.makeOpaque(next)
+	}
 	return t.setOpaque(next)
+}
+
+func mkWhiteout(d *dirRef, base string) error {
+	err := unix.Mknodat(d.fd, base, unix.S_IFCHR, 0)
+	if errors.Is(err, unix.EPERM) {
+		return fault.Privilege("a whiteout is a character device 0:0, which this user may not make here: run as root, or in a user namespace on Linux 5.8 or newer")
+	}
+	return err
+}
+
+// bare reports whether the directory base of dir, at p, was only passed on
+// the way to names that the layer deletes.
+func (t *tree) bare(dir int, base, p string) (bool, error) {
+	if !t.implied[p] {
+		return false, nil
+	}
+	bare := true
+	err := eachChild(dir, base, func(fd int, n string, st *unix.Stat_t) (err error) {
+		if bare && !isWhiteout(st) {
+			bare = false
+			if isDir(st) {
+				bare, err = t.bare(fd, n, join(p, n))
+			}
+		}
+		return err
+	})
+	return bare, err
+}
+
+// clearBare removes bare directories below base of dir.
+func (t *tree) clearBare(dir int, base, p string) error {
+	return eachChild(dir, base, func(fd int, n string, st *unix.Stat_t) error {
+		if !isDir(st) {
+			return nil
+		}
+		c := join(p, n)
+		bare, err := t.bare(fd, n, c)
+		if err != nil {
+			return err
+		}
+		if bare {
+			return t.remove(&dirRef{fd: fd, path: p}, n)
+		}
+		return t.clearBare(fd, n, c)
+	})
+}
+
+// eachChild calls f for each object in the directory base of dir.
+func eachChild(dir int, base string, f func(fd int, name string, st *unix.Stat_t) error) error {
+	fd, err := openRetry(func() (int, error) {
+		return unix.Openat(dir, base, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	list, err := names(fd)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		st, missing, err := lstat(fd, n)
+		if err == nil && !missing {
+			err = f(fd, n, &st)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tree) whiteoutPlain(d *dirRef, base string) error {
@@ -225,23 +316,12 @@ func (t *tree) prune() error {
 }
 
 func (t *tree) pruneDir(d *dirRef) error {
-	list, err := names(d.fd)
-	if err != nil {
-		return err
-	}
-	for _, n := range list {
-		st, _, err := lstat(d.fd, n)
-		if err != nil {
-			return err
+	return eachChild(d.fd, ".", func(_ int, n string, st *unix.Stat_t) error {
+		if !isWhiteout(st) {
+			return nil
 		}
-		if !isWhiteout(&st) {
-			continue
-		}
-		if err := t.remove(d, n); err != nil {
-			return err
-		}
-	}
-	return nil
+		return t.remove(d, n)
+	})
 }
 
 // makeOpaque hides what lower layers have in d.
@@ -249,40 +329,34 @@ func (t *tree) makeOpaque(d *dirRef) error {
 	if t.style == WhiteoutPlain {
 		return t.clear(d)
 	}
+	if len(t.whited)+len(t.opaque) > 0 {
+		if err := t.clearBare(d.fd, ".", d.path); err != nil {
+			return err
+		}
+	}
 	return t.setOpaque(d)
 }
 
 // clear deletes all in d that the archive did not bring.
 func (t *tree) clear(d *dirRef) error {
-	list, err := names(d.fd)
-	if err != nil {
-		return err
-	}
-	for _, n := range list {
+	return eachChild(d.fd, ".", func(_ int, n string, st *unix.Stat_t) error {
 		p := join(d.path, n)
 		if !t.made[p] {
-			if err := t.remove(d, n); err != nil {
-				return err
-			}
-			continue
+			return t.remove(d, n)
+		}
+		if !isDir(st) {
+			return nil
 		}
 		// Not through the cache, whose descriptors live until the next entry.
 		fd, err := openRetry(func() (int, error) {
 			return unix.Openat(d.fd, n, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		})
-		if absent(err) {
-			continue
-		}
 		if err != nil {
 			return err
 		}
-		err = t.clear(&dirRef{fd: fd, path: p})
-		unix.Close(fd)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		defer unix.Close(fd)
+		return t.clear(&dirRef{fd: fd, path: p})
+	})
 }
 
 func (t *tree) opaqueXattr() string {

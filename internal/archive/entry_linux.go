@@ -59,9 +59,10 @@ func (a *applier) placeDir(d *dirRef, base string, m *Meta) error {
 			err = a.replaceByDir(d, base)
 		}
 		a.describe(p)
-		a.mark(p)
 	}
 	if err == nil {
+		a.mark(p)
+		delete(a.implied, p)
 		a.pending[p] = &dirMeta{Meta: *m}
 	}
 	return err

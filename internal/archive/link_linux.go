@@ -31,6 +31,9 @@ func (a *applier) placeLink(d *dirRef, base, target string, m *Meta) error {
 	switch {
 	case absent:
 		return a.placeForeign(d, base, join(td.path, tbase), m)
+	case isDir(&st) && a.implicit[join(td.path, tbase)]:
+		a.again = true // a lower layer may have a symbolic link there
+		return a.placeForeign(d, base, join(td.path, tbase), m)
 	case isDir(&st):
 		return fault.Invalid("hard link to the directory %.256q", target)
 	case isWhiteout(&st) && a.style.overlay():

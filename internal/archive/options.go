@@ -66,6 +66,8 @@ type Applied struct {
 	// Ordered is set when the order of entries matters, should an implicit
 	// directory turn out to be a symbolic link in a lower layer.
 	Ordered bool `json:"ordered,omitempty"`
+	// Again is set when only Apply with Lowers can tell what the layer means.
+	Again bool `json:"again,omitempty"`
 
 	// SkippedXattrs names attributes that the file system or the user
 	// namespace does not allow: at most 16 of them, each once.

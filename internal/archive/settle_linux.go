@@ -19,6 +19,7 @@ type settler struct {
 	done     *Applied
 	implicit map[string]bool
 	moved    map[string]string // where a moved name is now
+	moves    bool              // some names moved
 	copied   map[string]string // target of a foreign link -> name that has it now
 }
 
@@ -31,6 +32,9 @@ type settler struct {
 // After an error the content of dir is of no use. A layer without lowers is
 // settled as well.
 func Settle(ctx context.Context, dir string, lowers []string, done *Applied) error {
+	if done.Again {
+		return ErrReapply
+	}
 	t, err := openTree(dir, done.Whiteouts)
 	if err != nil {
 		return err
@@ -58,6 +62,7 @@ func (s *settler) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.moves = len(links) > 0
 	for _, p := range links {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -107,6 +112,9 @@ func (s *settler) inherit() (links []string, err error) {
 // link replaces the placeholder of a hard link.
 func (s *settler) link(l *ForeignLink) error {
 	if l.Name == "" {
+		if s.moves {
+			return ErrReapply
+		}
 		_, n, err := s.target(l)
 		if err == nil && n.kind == kindDir {
 			err = noTarget(l.Target)
@@ -178,7 +186,7 @@ func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
 	if err != nil {
 		return err
 	}
-	if target != l.Target && (!free || hidden) {
+	if (target != l.Target || s.moves) && (!free || hidden) {
 		return ErrReapply // was it there before the link?
 	}
 	s.copied[l.Target] = name
@@ -190,6 +198,9 @@ func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
 	}
 	if td, err = s.copyUp(target, n); err != nil {
 		return err
+	}
+	if target == join(d.path, base) {
+		return nil // a link to itself
 	}
 	return unix.Linkat(td.fd, tbase, d.fd, base, 0)
 }
@@ -236,7 +247,7 @@ func (t *tree) hideRoot(opaque bool) error {
 	}
 	for _, name := range list {
 		t.reap()
-		if err := t.whiteout(t.root, name); err != nil {
+		if err := t.hide(t.root, name, false); err != nil {
 			return err
 		}
 	}

@@ -54,10 +54,12 @@ type tree struct {
 	described []string
 	opaque    map[string]bool
 	whited    map[string]bool // directories with whiteouts
+	implied   map[string]bool // directories that no entry describes
 	made      map[string]bool // WhiteoutPlain: what this archive brought or passed
 	links     map[string]int  // ForeignLink placeholders
 	foreign   []ForeignLink
 	ordered   bool
+	again     bool
 	skipped   []string // extended attributes
 }
 
@@ -71,7 +73,7 @@ func openTree(dir string, style Whiteouts) (*tree, error) {
 	t := &tree{
 		style: style, euid: unix.Geteuid(), egid: unix.Getegid(), umask: currentUmask(),
 		cache: map[string]*dirRef{}, pending: map[string]*dirMeta{}, implicit: map[string]bool{},
-		opaque: map[string]bool{}, whited: map[string]bool{}, links: map[string]int{},
+		opaque: map[string]bool{}, whited: map[string]bool{}, implied: map[string]bool{}, links: map[string]int{},
 	}
 	if style == WhiteoutPlain {
 		t.made = map[string]bool{".": true}
@@ -266,7 +268,9 @@ func (t *tree) walk(name string, create bool) (*dirRef, string, error) {
 			cur = t.root
 		}
 	}
-	if cur != t.root {
+	// Over lower layers a link can be hidden without being removed here, and
+	// the name would go on meaning what it led to.
+	if cur != t.root && t.lowers == nil {
 		t.keep(name, cur)
 	}
 	return cur, "", nil
@@ -301,7 +305,13 @@ func (t *tree) step(d *dirRef, c string, create bool) (*dirRef, string, error) {
 		if t.strict {
 			return nil, "", ErrReapply
 		}
+		if _, waiting := t.links[p]; waiting {
+			t.again = true // it may be a hard link to a symbolic link
+		}
 		if !create {
+			if t.again {
+				return nil, "", nil
+			}
 			return nil, "", fault.Invalid("%q is not a directory", p)
 		}
 		if err := t.replaceByDir(d, c); err != nil {
@@ -369,6 +379,7 @@ func (t *tree) imply(p string, m *dirMeta) {
 		m = &dirMeta{Meta: Meta{Mode: 0o755, UID: t.zeroUID, GID: t.zeroGID}}
 	}
 	t.pending[p] = m
+	t.implied[p] = true
 }
 
 // hidden reports whether lower layers do not show below p, because of p or a
