@@ -58,7 +58,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts *ImportOptions) (*
 func (s *Store) importTar(ctx context.Context, r io.Reader, opts *ImportOptions) (*Image, error) {
 	name := ""
 	if opts.Ref != "" {
-		ref, err := ParseRef(opts.Ref)
+		ref, err := parseRef(opts.Ref)
 		if err != nil {
 			return nil, err
 		}

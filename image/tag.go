@@ -14,7 +14,7 @@ func (s *Store) Tag(ctx context.Context, source, target string) error {
 }
 
 func (s *Store) tag(ctx context.Context, source, target string) error {
-	ref, err := ParseRef(target)
+	ref, err := parseRef(target)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Store) tag(ctx context.Context, source, target string) error {
 	if err := l.Add(ctx, n.Target); err != nil {
 		return err
 	}
-	if img, err = s.s.Image(n.Manifest); err != nil {
+	if _, err = s.s.Image(n.Manifest); err != nil {
 		return err
 	}
 	if _, ok := s.s.HasBlob(n.Target); !ok {

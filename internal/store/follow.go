@@ -2,9 +2,15 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 )
+
+// ErrRestart, returned by a reader that follows a blob, says that what it read
+// was wrong or given up, and that the content will be there from the beginning
+// once more.
+var ErrRestart = errors.New("the blob is fetched anew")
 
 // follower reads a blob behind its writer.
 type follower struct {

@@ -69,6 +69,9 @@ func parseDocument(data []byte) (*document, error) {
 	if d.SchemaVersion == 1 || d.FSLayers != nil {
 		return nil, fault.Unsupported("the manifest has Docker's schema 1, which registries gave up in 2019; push the image again with a tool of this decade")
 	}
+	if d.Manifests != nil && (d.Config != nil || d.Layers != nil) {
+		return nil, fault.Invalid("the manifest is ambiguous: it lists both layers and other manifests")
+	}
 	return &d, nil
 }
 
@@ -80,6 +83,20 @@ func ParseIndex(data []byte) ([]ocispec.Descriptor, bool, error) {
 		return nil, false, err
 	}
 	return d.Manifests, true, nil
+}
+
+// MediaType is what a manifest or index says it is, or what it must be.
+func MediaType(data []byte) string {
+	d, err := parseDocument(data)
+	switch {
+	case err != nil:
+		return ""
+	case d.MediaType != "":
+		return d.MediaType
+	case d.isIndex():
+		return ocispec.MediaTypeImageIndex
+	}
+	return ocispec.MediaTypeImageManifest
 }
 
 // maxLayers bounds what a hostile manifest can make us allocate; overlay

@@ -97,18 +97,33 @@ func (s *Store) Init() error {
 	return nil
 }
 
+// trouble is what goes wrong in the store itself.
+type trouble struct{ err error }
+
+func (t *trouble) Error() string { return t.err.Error() }
+func (t *trouble) Unwrap() error { return t.err }
+
+// IsTrouble reports whether the store itself failed, so that no other source
+// of the same content can help.
+func IsTrouble(err error) bool {
+	var t *trouble
+	return errors.As(err, &t)
+}
+
 // trouble wraps I/O errors of the store: they never look as if the object
 // asked for were absent, and those that have a cure say it.
 func (s *Store) trouble(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || IsTrouble(err):
+		return err
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		return fault.Privilege("store %s cannot be written: %w; make it writable or choose another root directory", s.root, err)
+		err = fault.Privilege("store %s cannot be written: %w; make it writable or choose another root directory", s.root, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fault.Opaque(fmt.Errorf("store %s: disk is full: %w; free space or choose another root directory", s.root, err))
+		err = fault.Opaque(fmt.Errorf("store %s: disk is full: %w; free space or choose another root directory", s.root, err))
+	default:
+		err = fault.Opaque(fmt.Errorf("store %s: %w", s.root, err))
 	}
-	return fault.Opaque(fmt.Errorf("store %s: %w", s.root, err))
+	return &trouble{err}
 }
 
 func (s *Store) logger() *slog.Logger {

@@ -167,7 +167,8 @@ func (u *unpacker) layer(ctx context.Context, i int, below <-chan struct{}) erro
 	return nil
 }
 
-// apply unpacks the stream of layer i and checks its diff id.
+// apply unpacks the stream of layer i and checks its diff id. It begins anew
+// when the stream turns out to have been wrong.
 func (u *unpacker) apply(ctx context.Context, i int, opts *archive.ApplyOptions) (*StagedLayer, error) {
 	select {
 	case u.slots <- struct{}{}:
@@ -175,6 +176,33 @@ func (u *unpacker) apply(ctx context.Context, i int, opts *archive.ApplyOptions)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	for {
+		st, err := u.applyOnce(ctx, i, opts)
+		if err != nil && ctx.Err() == nil && !IsTrouble(err) {
+			// Bad content may be the fault of its source: only a verified
+			// stream is the image's own.
+			if verdict := u.verdict(ctx, i); verdict != nil {
+				err = verdict
+			}
+		}
+		if !errors.Is(err, ErrRestart) {
+			return st, err
+		}
+	}
+}
+
+// verdict reads the stream to its end, for what becomes of its verification.
+func (u *unpacker) verdict(ctx context.Context, i int) error {
+	r, err := u.open(ctx, i)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
+func (u *unpacker) applyOnce(ctx context.Context, i int, opts *archive.ApplyOptions) (*StagedLayer, error) {
 	r, err := u.open(ctx, i)
 	if err != nil {
 		return nil, err
