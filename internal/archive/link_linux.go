@@ -52,12 +52,13 @@ func (a *applier) linkTo(d *dirRef, base string, td *dirRef, tbase string, m *Me
 	err := unix.Linkat(td.fd, tbase, d.fd, base, 0)
 	if errors.Is(err, unix.EEXIST) {
 		if td.path == d.path && tbase == base {
-			return nil // a link to itself
+			err = nil // a link to itself, which may still change an owner or mode
+		} else {
+			if err := a.remove(d, base); err != nil {
+				return err
+			}
+			err = unix.Linkat(td.fd, tbase, d.fd, base, 0)
 		}
-		if err := a.remove(d, base); err != nil {
-			return err
-		}
-		err = unix.Linkat(td.fd, tbase, d.fd, base, 0)
 	}
 	if errors.Is(err, unix.ENOENT) {
 		return fault.Invalid("hard link replaces a directory that holds its target")

@@ -28,3 +28,8 @@ func Settle(context.Context, string, []string, *Applied) error {
 func ReadInRoot(string, string, int64) ([]byte, error) {
 	return nil, needsLinux("reading inside an image")
 }
+
+// Create needs Linux.
+func Create(context.Context, io.Writer, string, *CreateOptions) error {
+	return needsLinux("archiving a container's files")
+}
