@@ -24,7 +24,7 @@ type copier struct {
 
 // syncEach is how many files are brought to disk one by one. Beyond, one
 // syncfs is cheaper, though it waits for what others wrote, too.
-const syncEach = 64
+const syncEach = 256
 
 // flush brings the copy to disk.
 func (c *copier) flush() error {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/step"
 )
@@ -50,9 +49,15 @@ func (s *Store) finishRemoval(ctx context.Context, name string) error {
 	return s.discard(ctx, v)
 }
 
-// mark decides the removal of a volume: from here on nobody sees it.
+// mark decides the removal of a volume: from here on nobody sees it. The mark
+// need not be on disk before the event is: file systems keep the order of
+// their changes, and a removal that a power failure undoes loses nothing.
 func (s *Store) mark(name string) error {
-	return trouble("mark the volume for removal", atomicfile.Write(s.path(name, "removing"), nil, 0o600, true))
+	f, err := os.OpenFile(s.path(name, "removing"), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return trouble("mark the volume for removal", err)
+	}
+	return trouble("mark the volume for removal", f.Close())
 }
 
 // discard logs the end of a marked volume and takes its directory away. What
