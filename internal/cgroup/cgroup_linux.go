@@ -366,3 +366,25 @@ func Read(group, name string) (string, error) {
 	}
 	return "", &os.PathError{Op: "read", Path: group + "/" + name, Err: fs.ErrNotExist}
 }
+
+// CanLimitSwap reports whether swap can be limited here.
+func CanLimitSwap() bool {
+	paths, err := own()
+	if err != nil {
+		return false
+	}
+	m, err := mounts()
+	if err != nil {
+		return false
+	}
+	for _, h := range m {
+		for _, p := range []string{"", paths["memory"], paths[""]} {
+			for _, name := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
+				if _, err := os.Stat(filepath.Join(h.dir, p, name)); err == nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

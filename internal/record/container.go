@@ -25,6 +25,7 @@ type Container struct {
 	Network  string            `json:"network"` // none, host, container:<id>
 
 	Owned      bool          `json:"owned,omitempty"`
+	Owner      *Owner        `json:"owner,omitempty"`
 	Linger     time.Duration `json:"linger,omitempty"`
 	AutoRemove bool          `json:"autoRemove,omitempty"`
 	Restart    Restart       `json:"restart,omitzero"`
@@ -36,6 +37,13 @@ type Container struct {
 	Stdin    bool   `json:"stdin,omitempty"`
 	TTY      bool   `json:"tty,omitempty"`
 	Volumes  []Use  `json:"volumes,omitempty"`
+}
+
+// Owner is the process that made an owned container: until a supervisor holds
+// its pipe, its life is all that says whether the container is wanted.
+type Owner struct {
+	Pid   int    `json:"pid"`
+	Start uint64 `json:"start"` // start time in clock ticks since boot
 }
 
 // Use is a named or anonymous volume that the container uses.
@@ -70,6 +78,7 @@ type Config struct {
 	StdinOnce bool        `json:"stdinOnce,omitempty"`
 	Log       Log         `json:"log"`
 	CopyUp    []CopyUp    `json:"copyUp,omitempty"`
+	Init      bool        `json:"init,omitempty"` // a reaper of ours is process 1
 	Files     Files       `json:"files"`
 	Limits    []Limit     `json:"limits,omitempty"`
 }
@@ -77,8 +86,9 @@ type Config struct {
 // Limit is a cgroup value that must be in force, else the start fails:
 // libcontainer swallows some failures to apply limits.
 type Limit struct {
-	What string `json:"what"` // memory, pids, cpu, cpuset, blkio
-	Why  string `json:"why"`  // as the caller asked for it
+	What  string `json:"what"`            // memory, pids, cpu, shares, cpuset, blkio
+	Value int64  `json:"value,omitempty"` // of memory: bytes
+	Why   string `json:"why"`             // as the caller asked for it
 }
 
 // CopyUp says that a volume, while empty, is filled from the image.

@@ -42,7 +42,17 @@ func sameRun(a, b *Run) bool {
 	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }
 
+// JudgeHeld is Judge by the holder of the alive lock: he supervises nothing,
+// so a run that is recorded is lost.
+func (r *Root) JudgeHeld(id string) (*Snapshot, error) {
+	return r.judgeWith(id, func() (bool, error) { return false, nil })
+}
+
 func (r *Root) judge(id string) (*Snapshot, error) {
+	return r.judgeWith(id, func() (bool, error) { return r.held(id) })
+}
+
+func (r *Root) judgeWith(id string, held func() (bool, error)) (*Snapshot, error) {
 	c, err := r.Load(id)
 	if err != nil {
 		return nil, err
@@ -63,35 +73,42 @@ func (r *Root) judge(id string) (*Snapshot, error) {
 		s.Status = Removing
 	}
 	if run == nil || run.Seq > 0 && exit != nil && exit.Seq > run.Seq {
-		// An auto-removed container that exited and still is here was left by
-		// a shim that was killed on the way.
-		if c.AutoRemove && s.Status == Exited || c.Removing {
-			held, err := r.held(id)
-			if err != nil {
-				return nil, err
-			}
-			s.Lost = !held
-		}
-		return s, nil
+		return s, r.leftover(s, held)
 	}
 	s.Run = run
 	boot, err := proc.BootID()
 	if err != nil {
 		return nil, err
 	}
-	held, err := r.held(id)
+	alive, err := held()
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case run.Boot != boot || !held:
+	case run.Boot != boot || !alive:
 		s.Lost = true
+	case run.Seq == 0 && run.Status == Restarting:
+		s.Status = Restarting
 	case run.Seq == 0:
 		s.Starting = true
 	default:
 		s.Status = run.Status
 	}
 	return s, nil
+}
+
+// leftover finds a container that should be gone: its removal was cut short,
+// or it was to be removed at its end and its supervisor was killed on the way,
+// or its owner died before starting it.
+func (r *Root) leftover(s *Snapshot, held func() (bool, error)) error {
+	c := s.Container
+	ownerless := c.Owned && s.Status == Created && c.Owner != nil && !proc.Alive(c.Owner.Pid, c.Owner.Start)
+	if !(c.Removing || c.AutoRemove && (s.Status == Exited || s.Exit != nil || ownerless)) {
+		return nil
+	}
+	alive, err := held()
+	s.Lost = !alive
+	return err
 }
 
 func (r *Root) held(id string) (bool, error) {

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -170,4 +171,46 @@ func randomName(try int) string {
 		name = fmt.Sprintf("%s%d", name, pick(100000))
 	}
 	return name
+}
+
+// DropHalfMade removes a container's directory that never got a record, if
+// nobody is making it.
+func (r *Root) DropHalfMade(ctx context.Context, id string) (bool, error) {
+	l, err := flock.Try(r.Path(id, "lock"), flock.Exclusive)
+	if err != nil {
+		return false, err
+	}
+	defer l.Release()
+	if err := r.settle(ctx, id); err != nil {
+		return false, err
+	}
+	if _, err := os.Stat(r.Path(id, "record.json")); !errors.Is(err, os.ErrNotExist) {
+		return false, fault.Opaque(err)
+	}
+	empty, err := r.Discard(r.Path(id))
+	if err != nil {
+		return false, err
+	}
+	return true, empty()
+}
+
+// SweepNames gives back the names whose containers are gone.
+func (r *Root) SweepNames() error {
+	entries, err := os.ReadDir(filepath.Join(r.Dir, "names"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.Opaque(err)
+	}
+	for _, e := range entries {
+		holder, err := os.Readlink(r.namePath(e.Name()))
+		if err != nil || !idRule.MatchString(holder) {
+			continue
+		}
+		if stale, err := r.staleName(e.Name(), holder); err == nil && stale {
+			r.release(e.Name(), holder)
+		}
+	}
+	return nil
 }

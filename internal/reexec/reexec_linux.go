@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -21,7 +22,9 @@ const Supported = true
 
 func init() {
 	if isInit() {
-		logrus.AddHook(&hook{})
+		// libcontainer clears the environment before the hook runs.
+		fifo, _ := strconv.Atoi(os.Getenv("_LIBCONTAINER_FIFOFD"))
+		logrus.AddHook(&hook{fifo: fifo})
 		libcontainer.Init() // never returns
 	}
 	// Pin the main goroutine to the main thread. libcontainer runs parts of
@@ -44,7 +47,11 @@ func isInit() bool {
 }
 
 // hook installs the filter and binds init's life to the shim's.
-type hook struct{ installed bool }
+type hook struct {
+	installed bool
+	reaper    []string // the command, if this init stays as its reaper
+	fifo      int
+}
 
 func (*hook) Levels() []logrus.Level { return logrus.AllLevels }
 
@@ -60,6 +67,9 @@ func (h *hook) Fire(e *logrus.Entry) error {
 		// takes its container with it.
 		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 			fail()
+		}
+		if h.reaper != nil {
+			reap(h.reaper, h.fifo)
 		}
 	case e.Message == MessageSetns:
 		h.check()
@@ -78,10 +88,15 @@ func (h *hook) check() {
 func (h *hook) install() {
 	f := os.NewFile(FilterFD, "seccomp filter")
 	unix.CloseOnExec(FilterFD)
-	prog, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
 	if err != nil {
 		panic("read the seccomp filter: " + err.Error())
 	}
+	prog, flags, reaper, err := decode(data)
+	if err != nil {
+		panic(err.Error())
+	}
+	h.reaper = reaper
 	h.installed = true
 	runtime.KeepAlive(f)
 	if len(prog) == 0 {
@@ -89,7 +104,7 @@ func (h *hook) install() {
 	}
 	filter := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
 	const setModeFilter = 1
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, 0, uintptr(unsafe.Pointer(&filter)))
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, uintptr(flags), uintptr(unsafe.Pointer(&filter)))
 	runtime.KeepAlive(prog)
 	if errno != 0 {
 		panic("install the seccomp filter: " + errno.Error())

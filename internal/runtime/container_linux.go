@@ -22,9 +22,11 @@ import (
 // Container is a created container. Its methods are for the shim's main
 // goroutine unless they say otherwise.
 type Container struct {
-	c      *libcontainer.Container
-	filter *os.File // sealed memfd with the compiled filter
-	init   *Running
+	c       *libcontainer.Container
+	filter  *os.File // sealed memfd for internal/reexec
+	seccomp Filter
+	reaper  bool
+	init    *Running
 }
 
 // Running is a started process.
@@ -49,7 +51,7 @@ func Create(cfg *Config) (*Container, error) {
 	if conf.Capabilities, err = hooked(conf.Capabilities); err != nil {
 		return nil, err
 	}
-	filter, err := filterFile(cfg.Seccomp)
+	filter, err := sealed(reexec.Encode(cfg.Seccomp.Program, cfg.Seccomp.Flags, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func Create(cfg *Config) (*Container, error) {
 		filter.Close()
 		return nil, err
 	}
-	return &Container{c: c, filter: filter}, nil
+	return &Container{c: c, filter: filter, seccomp: cfg.Seccomp, reaper: cfg.Reaper}, nil
 }
 
 // hooked adds the capability that makes libcontainer call our hook. A process
@@ -79,14 +81,14 @@ func hooked(caps *configs.Capabilities) (*configs.Capabilities, error) {
 	}, nil
 }
 
-// filterFile puts the filter where no process can change it.
-func filterFile(prog []byte) (*os.File, error) {
+// sealed puts data where no process can change it.
+func sealed(data []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("seccomp", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), "seccomp")
-	if _, err := f.Write(prog); err != nil {
+	if _, err := f.Write(data); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -106,6 +108,14 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 		return nil, err
 	}
 	lp.Init = true
+	if c.reaper {
+		f, err := sealed(reexec.Encode(c.seccomp.Program, c.seccomp.Flags, p.Spec.Args))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		lp.ExtraFiles = []*os.File{f}
+	}
 	if err := c.c.Start(lp); err != nil {
 		return nil, startError(err)
 	}
@@ -135,9 +145,8 @@ func (c *Container) release(ready func(pid int) error) error {
 // checkSeccomp is the second lock on the door: the hook says that it
 // installed the filter, this reads it from the kernel.
 func (c *Container) checkSeccomp(pid int) error {
-	st, err := c.filter.Stat()
-	if err != nil || st.Size() == 0 {
-		return err
+	if len(c.seccomp.Program) == 0 {
+		return nil
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -18,7 +18,14 @@ type Config struct {
 	StateDir string      // libcontainer's state; the container's own directory is StateDir/ID
 	ID       string      // 64 hex digits
 	Spec     *specs.Spec // Root.Path is set; Linux.CgroupsPath is absolute
-	Seccomp  []byte      // compiled filter for all processes; empty: unconfined
+	Seccomp  Filter      // for all processes
+	Reaper   bool        // process 1 is a reaper of ours, the command its child
+}
+
+// Filter is a compiled seccomp filter; without a program it is unconfined.
+type Filter struct {
+	Program []byte // of struct sock_filter, host byte order
+	Flags   uint   // of seccomp(2)
 }
 
 // Process is one process to start in a container.

@@ -59,8 +59,8 @@ func Cached(ctx context.Context, dir string, p *specs.LinuxSeccomp, arch string)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fault.Opaque(fmt.Errorf("seccomp cache: %w", err))
 	}
-	// Not synced: what a power failure leaves is found out by its hash.
-	if err := atomicfile.Write(path, encodeFile(prog, flags, key), 0o600, false); err != nil {
+	// Synced: records of containers name the file and cannot make it again.
+	if err := atomicfile.Write(path, encodeFile(prog, flags, key), 0o600, true); err != nil {
 		return "", fault.Opaque(fmt.Errorf("seccomp cache: %w", err))
 	}
 	return path, nil

@@ -128,13 +128,23 @@ func ourCgroups(ids []string) []string {
 				return nil // it may go away while we look
 			}
 			if slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(d.Name(), id) }) {
-				all = append(all, path)
+				if !removeIdle(path) {
+					all = append(all, path)
+				}
 				return fs.SkipDir
 			}
 			return nil
 		})
 	}
 	return all
+}
+
+// removeIdle removes a Root's own group and that of its supervisors, which
+// stay empty as long as the Root does; the Roots of tests are gone. It fails
+// while a container's group or a process is in them.
+func removeIdle(group string) bool {
+	syscall.Rmdir(filepath.Join(group, "shims"))
+	return syscall.Rmdir(group) == nil
 }
 
 // ourLinks are network links of this namespace that carry the first four

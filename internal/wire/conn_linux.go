@@ -262,3 +262,11 @@ func IsPipe(f *os.File) error {
 	}
 	return nil
 }
+
+// GrowPipe lets a pipe hold as much as it may without privileges, 1 MiB.
+// Where that is refused it stays as it is.
+func GrowPipe(f *os.File) {
+	if rc, err := f.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) { unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20) })
+	}
+}

@@ -19,3 +19,6 @@ func (c *Conn) Receive(any) ([]*os.File, error) { return nil, errLinux }
 func (c *Conn) Close() error                    { return errLinux }
 func CloseAll([]*os.File)                       {}
 func IsPipe(*os.File) error                     { return errLinux }
+
+// GrowPipe does nothing off Linux.
+func GrowPipe(*os.File) {}

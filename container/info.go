@@ -1,0 +1,207 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/recovery"
+)
+
+// Status is where a container is in its life.
+type Status string
+
+const (
+	Created    Status = "created"    // never started
+	Running    Status = "running"    //
+	Paused     Status = "paused"     // its processes are frozen
+	Restarting Status = "restarting" // waiting to be started again by its policy
+	Removing   Status = "removing"   //
+	Exited     Status = "exited"     //
+	Dead       Status = "dead"       // its record is damaged; it can be removed
+)
+
+// Info is a snapshot of a container.
+type Info struct {
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Created  time.Time         `json:"created"`
+	Image    string            `json:"image,omitempty"`   // as it was asked for
+	ImageID  string            `json:"imageID,omitempty"` // digest of its config
+	Rootfs   string            `json:"rootfs,omitempty"`
+	Command  []string          `json:"command"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Network  string            `json:"network"` // none, host or container:ID
+	Volumes  []VolumeUse       `json:"volumes,omitempty"`
+	TTY      bool              `json:"tty,omitempty"`
+	Stdin    bool              `json:"stdin,omitempty"`
+	Owned    bool              `json:"owned,omitempty"`
+	Status   Status            `json:"status"`
+	Pid      int               `json:"pid,omitempty"` // of the first process, as the host numbers it
+	Started  time.Time         `json:"started,omitzero"`
+	Restarts int               `json:"restarts,omitempty"`
+	Exit     *Exit             `json:"exit,omitempty"` // the last one; nil if there was none
+
+	// WaitsForSupervisor says that the restart policy demands a start that only
+	// a process calling Supervise will do: the machine was restarted, or the
+	// container's own supervisor was killed.
+	WaitsForSupervisor bool `json:"waitsForSupervisor,omitempty"`
+
+	Log  string `json:"log,omitempty"`  // path of the log file
+	Spec *Spec  `json:"spec,omitempty"` // as given to Create; set by Inspect only
+}
+
+// VolumeUse is a volume that the container has mounted.
+type VolumeUse struct {
+	Name      string `json:"name"`
+	Target    string `json:"target"`
+	Anonymous bool   `json:"anonymous,omitempty"`
+}
+
+// Exit is how a container ended, or why it could not start.
+type Exit struct {
+	Code      int       `json:"code"`             // 128+n for signal n
+	Signal    int       `json:"signal,omitempty"` // 0: it ended by itself
+	OOMKilled bool      `json:"oomKilled,omitempty"`
+	Unknown   bool      `json:"unknown,omitempty"` // nobody saw it: the supervisor was killed or the machine lost
+	Error     string    `json:"error,omitempty"`   // why a start failed, or what is known of an unseen end
+	Started   time.Time `json:"started,omitzero"`
+	Finished  time.Time `json:"finished"`
+}
+
+func newExit(e *record.Exit) *Exit {
+	if e == nil {
+		return nil
+	}
+	return &Exit{Code: e.Code, Signal: e.Signal, OOMKilled: e.OOMKilled, Unknown: e.Unknown, Error: e.Error, Started: e.Started, Finished: e.Finished}
+}
+
+func newInfo(s *record.Snapshot) *Info {
+	i := &Info{ID: s.ID, Name: s.Name, Created: s.Created, Image: s.Image, ImageID: s.ImageID, Rootfs: s.Rootfs,
+		Command: s.Command, Labels: s.Labels, Network: s.Network, TTY: s.TTY, Stdin: s.Stdin, Owned: s.Owned,
+		Status: Status(s.Status), Exit: newExit(s.Exit)}
+	for _, v := range s.Volumes {
+		i.Volumes = append(i.Volumes, VolumeUse(v))
+	}
+	if s.Exit != nil {
+		i.Started, i.Restarts = s.Exit.Started, s.Exit.Restarts
+	}
+	if s.Run != nil && s.Run.Seq > 0 {
+		i.Pid, i.Started, i.Restarts = s.Run.Pid, s.Run.Started, s.Run.Restarts
+	}
+	i.WaitsForSupervisor = s.Status == record.Exited && wantsSupervisor(s)
+	return i
+}
+
+// wantsSupervisor says whether the policy demands that an ended container is
+// started by whoever supervises the store.
+func wantsSupervisor(s *record.Snapshot) bool {
+	if s.Exit == nil || !s.Exit.Unknown {
+		return false // its own supervisor judged that end
+	}
+	switch s.Restart.Policy {
+	case "always":
+		return true
+	case "unless-stopped":
+		return !s.Stopped
+	case "on-failure":
+		return s.Restart.Max == 0 || s.Exit.Restarts < s.Restart.Max
+	}
+	return false
+}
+
+func readSpec(root *record.Root, id string) (*Spec, error) {
+	b, err := os.ReadFile(root.Path(id, "spec.json"))
+	if err != nil {
+		return nil, fault.Opaque(err)
+	}
+	spec := new(Spec)
+	return spec, fault.Opaque(json.Unmarshal(b, spec))
+}
+
+// Filter chooses containers of a List. All given conditions must hold; of
+// several values of one, any.
+type Filter struct {
+	Status []Status          // empty: any
+	Name   []string          // part of the name, or a pattern of path.Match
+	ID     []string          // beginning of the id
+	Label  map[string]string // key and value; an empty value: the key alone
+	Image  []string          // as asked for at creation, or beginning of the id
+	Volume []string          // name or target of a mounted volume
+}
+
+func (f *Filter) match(i *Info) bool {
+	any := func(values []string, ok func(string) bool) bool {
+		return len(values) == 0 || slices.ContainsFunc(values, ok)
+	}
+	if len(f.Status) > 0 && !slices.Contains(f.Status, i.Status) {
+		return false
+	}
+	for k, v := range f.Label {
+		if have, ok := i.Labels[k]; !ok || v != "" && have != v {
+			return false
+		}
+	}
+	return any(f.Name, func(n string) bool {
+		ok, _ := path.Match(n, i.Name)
+		return ok || strings.Contains(i.Name, n)
+	}) && any(f.ID, func(p string) bool { return strings.HasPrefix(i.ID, p) }) &&
+		any(f.Image, func(p string) bool {
+			return i.Image == p || p != "" && strings.HasPrefix(strings.TrimPrefix(i.ImageID, "sha256:"), strings.TrimPrefix(p, "sha256:"))
+		}) &&
+		any(f.Volume, func(n string) bool {
+			return slices.ContainsFunc(i.Volumes, func(v VolumeUse) bool { return v.Name == n || v.Target == n })
+		})
+}
+
+// List returns the containers that match, the newest first. Nil matches all.
+// A damaged one is listed as Dead.
+func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
+	ids, err := m.root.IDs()
+	if err != nil {
+		return nil, fault.New("container list", "", err)
+	}
+	if f == nil {
+		f = &Filter{}
+	}
+	infos := make([]*Info, len(ids))
+	var wg sync.WaitGroup
+	const parallel = 4 // reads of small cached files: more gains nothing
+	for w := range parallel {
+		wg.Go(func() {
+			for i := w; i < len(ids) && ctx.Err() == nil; i += parallel {
+				infos[i] = m.snapshot(ctx, ids[i])
+			}
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	infos = slices.DeleteFunc(infos, func(i *Info) bool { return i == nil || !f.match(i) })
+	slices.SortFunc(infos, func(a, b *Info) int { return b.Created.Compare(a.Created) })
+	return infos, nil
+}
+
+// snapshot returns nil for a container that is not there, or not yet.
+func (m *Manager) snapshot(ctx context.Context, id string) *Info {
+	s, err := recovery.Judge(ctx, m.root, id)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return &Info{ID: id, Status: Dead, Exit: &Exit{Error: err.Error()}}
+	}
+	info := newInfo(s)
+	info.Labels = maps.Clone(info.Labels)
+	return info
+}

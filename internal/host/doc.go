@@ -1,0 +1,12 @@
+// Package host tells what this machine offers to containers: processors,
+// control groups, devices, kernel features.
+package host
+
+// Facts are what a container's configuration depends on.
+type Facts struct {
+	CPUs        int
+	Unified     bool // cgroup v2 only
+	SwapLimits  bool // swap can be limited
+	Hostname    string
+	RecursiveRO bool // mount_setattr (Linux 5.12): read-only binds with all that is mounted below
+}

@@ -1,0 +1,253 @@
+// Package recovery mends what killed processes and lost machines leave: it
+// makes a container's record true again, without starting anything.
+//
+// Nothing here needs a helper process. What a dead shim leaves is a control
+// group, a socket, a state directory and files of the store; its mounts and
+// descriptors went with it.
+package recovery
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/amphora-go/amphora/internal/cgroup"
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/proc"
+	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/step"
+	"github.com/amphora-go/amphora/internal/volumes"
+	"github.com/hashicorp/go-multierror"
+)
+
+// killLimit is how long the processes of a lost container may take to die.
+const killLimit = 10 * time.Second
+
+// Judge reads a container and mends it first if it needs that.
+func Judge(ctx context.Context, root *record.Root, id string) (*record.Snapshot, error) {
+	for {
+		s, err := root.Judge(id)
+		if err != nil || !s.Lost {
+			return s, err
+		}
+		if _, err := Container(ctx, root, id); err != nil && !errors.Is(err, flock.ErrHeld) {
+			return nil, err
+		}
+		// Held: somebody else is mending it, or has just started it.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// Outcome is what was done to one container.
+type Outcome string
+
+const (
+	Sound   Outcome = ""        // nothing was wrong
+	Mended  Outcome = "mended"  // it was recorded as running, and is not
+	Removed Outcome = "removed" // it should have been removed, and now is
+	Dropped Outcome = "dropped" // it was never made completely
+)
+
+// Container mends one container if nobody supervises it. flock.ErrHeld:
+// somebody does.
+func Container(ctx context.Context, root *record.Root, id string) (Outcome, error) {
+	alive, err := root.TryAlive(id)
+	if err != nil {
+		return Sound, err
+	}
+	defer alive.Release()
+	l, err := root.Lock(ctx, id)
+	if err != nil {
+		return Sound, err
+	}
+	defer l.Release()
+	s, err := root.JudgeHeld(id)
+	if err != nil || !s.Lost {
+		return Sound, err
+	}
+	step.At("recover.locked")
+	if err := Clear(root, s.Container); err != nil {
+		return Sound, err
+	}
+	step.At("recover.cleared")
+	done := Mended
+	if s.Run != nil {
+		if err := ended(ctx, root, s); err != nil {
+			return Sound, err
+		}
+	}
+	step.At("recover.recorded")
+	if s.AutoRemove || s.Removing {
+		return Removed, remove(ctx, root, s.Container)
+	}
+	return done, nil
+}
+
+// Clear kills the container's processes and removes what the kernel and State
+// hold of it. The alive lock is held.
+func Clear(root *record.Root, c *record.Container) error {
+	if c.Cgroup != "" {
+		if err := cgroup.Kill(c.Cgroup, killLimit); err != nil {
+			return err
+		}
+		if err := cgroup.Remove(c.Cgroup); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(root.RuntimeDir(), c.ID)); err != nil {
+		return fault.Opaque(err)
+	}
+	if err := os.Remove(root.Socket(c.ID)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Opaque(err)
+	}
+	return nil
+}
+
+// ended records the end of a run that nobody saw.
+func ended(ctx context.Context, root *record.Root, s *record.Snapshot) error {
+	exit := &record.Exit{Unknown: true, Finished: time.Now().UTC(), Started: s.Run.Started, Restarts: s.Run.Restarts}
+	boot, err := proc.BootID()
+	if err != nil {
+		return err
+	}
+	if s.Run.Boot != boot {
+		exit.Error = "the machine was restarted while the container ran"
+		if err := dropVolatile(root, s.ID); err != nil {
+			return err
+		}
+	} else {
+		exit.Error = "the container's supervisor was killed"
+	}
+	if s.Run.Seq == 0 {
+		exit.Code = 125
+		exit.Error = "the start was interrupted"
+		return root.Failed(s.Container, exit)
+	}
+	exit.Code = 137 // it was killed, by us at the latest
+	return root.Exited(ctx, s.Container, exit, map[string]string{"exitCode": "137", "unknown": "true"})
+}
+
+// dropVolatile empties a writable layer that was not synced to disk: after a
+// loss of power it may be anything.
+func dropVolatile(root *record.Root, id string) error {
+	cfg, err := root.LoadConfig(id)
+	if err != nil {
+		return err
+	}
+	if !cfg.Volatile {
+		return nil
+	}
+	return fault.Opaque(errors.Join(os.RemoveAll(root.Path(id, "upper")), os.RemoveAll(root.Path(id, "work"))))
+}
+
+func remove(ctx context.Context, root *record.Root, c *record.Container) error {
+	empty, err := root.Remove(ctx, c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(RemoveVolumes(ctx, root, c), empty())
+}
+
+// RemoveVolumes removes the anonymous volumes of a container that is gone. One
+// that another container uses too stays.
+func RemoveVolumes(ctx context.Context, root *record.Root, c *record.Container) error {
+	var errs error
+	for _, v := range c.Volumes {
+		if !v.Anonymous {
+			continue
+		}
+		err := volumes.Open(root).Remove(ctx, v.Name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrInUse) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
+}
+
+// Report is what All found and did.
+type Report struct {
+	Mended, Removed, Dropped []string // container ids
+}
+
+// All judges every record, mends it, and sweeps away what belongs to no
+// container. It goes on after a failure.
+func All(ctx context.Context, root *record.Root) (*Report, error) {
+	ids, err := root.IDs()
+	if err != nil {
+		return nil, err
+	}
+	r := new(Report)
+	var errs *multierror.Error
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return r, err
+		}
+		done, err := one(ctx, root, id)
+		switch {
+		case errors.Is(err, flock.ErrHeld), errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			errs = multierror.Append(errs, fault.New("recover container", record.Short(id), err))
+		case done == Mended:
+			r.Mended = append(r.Mended, id)
+		case done == Removed:
+			r.Removed = append(r.Removed, id)
+		case done == Dropped:
+			r.Dropped = append(r.Dropped, id)
+		}
+	}
+	errs = multierror.Append(errs, root.SweepNames(), sweepSockets(root), root.EmptyTrash())
+	return r, errs.ErrorOrNil()
+}
+
+func one(ctx context.Context, root *record.Root, id string) (Outcome, error) {
+	if _, err := os.Stat(root.Path(id, "record.json")); errors.Is(err, os.ErrNotExist) {
+		dropped, err := root.DropHalfMade(ctx, id)
+		if dropped {
+			return Dropped, err
+		}
+		return Sound, err
+	}
+	if l, err := flock.Try(root.Path(id, "lock"), flock.Exclusive); err == nil {
+		l.Release()
+		if l, err := root.Lock(ctx, id); err == nil { // finishes a write that was cut short
+			l.Release()
+		}
+	}
+	s, err := root.Judge(id)
+	if err != nil || !s.Lost {
+		return Sound, err
+	}
+	return Container(ctx, root, id)
+}
+
+// sweepSockets removes sockets of containers that are gone.
+func sweepSockets(root *record.Root) error {
+	dir := filepath.Join(root.State, "s")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Opaque(err)
+	}
+	ids, err := root.IDs()
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		known[record.Short(id)] = true
+	}
+	for _, e := range entries {
+		if !known[e.Name()] {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fault.Opaque(err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,301 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/amphora-go/amphora/internal/cgroup"
+	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/recovery"
+	"github.com/amphora-go/amphora/internal/runtime"
+	"github.com/amphora-go/amphora/internal/step"
+	"golang.org/x/sys/unix"
+)
+
+// Docker's back-off of restarts: doubling from 100 ms to one minute, from the
+// beginning again after a run of 10 s (moby restartmanager).
+const (
+	backoffFirst = 100 * time.Millisecond
+	backoffMax   = time.Minute
+	backoffReset = 10 * time.Second
+	killLimit    = 10 * time.Second // for processes in uninterruptible sleep to die
+)
+
+// live follows the container from its first process to its end.
+func (s *shim) live() {
+	backoff := backoffFirst
+	for {
+		exit := s.oneRun()
+		if !s.wants(exit) {
+			s.end(exit)
+			return
+		}
+		if exit.Finished.Sub(exit.Started) > backoffReset {
+			backoff = backoffFirst
+		}
+		if err := s.again(exit, backoff); err != nil {
+			exit.Error = err.Error()
+			s.end(exit)
+			return
+		}
+		backoff = min(2*backoff, backoffMax)
+	}
+}
+
+// oneRun waits for the first process to end and its output with it, and
+// records that.
+func (s *shim) oneRun() *record.Exit {
+	how := s.init.Wait()
+	group := s.c.Cgroup
+	if !s.privatePids() {
+		cgroup.Kill(group, killLimit)
+	}
+	s.stdio.drain(func() bool {
+		pids, err := cgroup.Pids(group)
+		return err == nil && len(pids) == 0
+	})
+	step.At("exit.drained")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	exit := &record.Exit{Code: how.Code, Signal: how.Signal, Started: s.run.Started, Finished: time.Now().UTC(),
+		OOMKilled: how.Signal == int(syscall.SIGKILL) && cgroup.OOMKills(group) > 0, Restarts: s.run.Restarts}
+	return exit
+}
+
+func (s *shim) privatePids() bool {
+	for _, ns := range s.cfg.OCI.Linux.Namespaces {
+		if ns.Type == "pid" {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
+
+// wants says whether the policy demands another run.
+func (s *shim) wants(exit *record.Exit) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop {
+		return false
+	}
+	switch p := s.c.Restart; p.Policy {
+	case "always", "unless-stopped":
+		return true
+	case "on-failure":
+		return exit.Code != 0 && (p.Max == 0 || s.run.Restarts < p.Max)
+	}
+	return false
+}
+
+func (s *shim) recordExit(exit *record.Exit) {
+	attrs := map[string]string{"exitCode": fmt.Sprint(exit.Code)}
+	if exit.OOMKilled {
+		s.root.LogEvent(context.Background(), s.c, "oom", nil)
+	}
+	if exit.Signal != 0 {
+		attrs["signal"] = fmt.Sprint(exit.Signal)
+	}
+	if err := s.root.Exited(context.Background(), s.c, exit, attrs); err != nil {
+		// A full disk must not keep the container from ending: whoever comes
+		// next finds the run without a supervisor and recovers it.
+		exit.Error = err.Error()
+	}
+}
+
+// again runs the container once more after a pause.
+func (s *shim) again(exit *record.Exit, pause time.Duration) error {
+	s.recordExit(exit)
+	if err := s.do(s.box.Destroy); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.run = &record.Run{Boot: s.launch.Boot, Status: record.Restarting, Shim: s.run.Shim, ShimStart: s.run.ShimStart, Restarts: s.run.Restarts + 1}
+	s.box, s.init = nil, nil
+	run := s.run
+	s.mu.Unlock()
+	if err := s.root.Begin(s.c, run); err != nil {
+		return err
+	}
+	step.At("restart.begun")
+	select {
+	case <-s.stopping:
+		return errEnded
+	case <-time.After(pause):
+	}
+	run.Status = record.Running
+	return s.do(func() error { return s.startInit(nil) })
+}
+
+// end records the last exit, tells everybody, and leaves nothing behind.
+func (s *shim) end(exit *record.Exit) {
+	s.mu.Lock()
+	recorded := s.box == nil // a restart failed: its exit stands already
+	s.exit = exit
+	s.mu.Unlock()
+	if recorded {
+		s.root.Failed(s.c, exit)
+	} else {
+		s.recordExit(exit)
+	}
+	s.log.Close()
+	s.socket.Close()
+	os.Remove(s.root.Socket(s.c.ID))
+	close(s.ended)
+	if s.box != nil {
+		s.do(s.box.Destroy)
+	}
+	step.At("exit.destroyed")
+	if s.autoRemove() {
+		if empty, err := s.remove(); err == nil {
+			close(s.removed)
+			empty()
+			s.quit()
+			return
+		}
+	}
+	close(s.removed)
+	s.quit()
+}
+
+// quit ends the process once everybody who waited was answered.
+func (s *shim) quit() {
+	done := make(chan struct{})
+	go func() { s.answers.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Second): // a client that does not read
+	}
+	close(s.finished)
+}
+
+func (s *shim) autoRemove() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.c.AutoRemove
+}
+
+// remove takes the container out of the store, and its anonymous volumes.
+func (s *shim) remove() (func() error, error) {
+	ctx := context.Background()
+	l, err := s.root.Lock(ctx, s.c.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Release()
+	c, err := s.root.Load(s.c.ID) // its name may have changed
+	if err != nil {
+		return nil, err
+	}
+	c.AutoRemove = s.c.AutoRemove
+	empty, err := s.root.Remove(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	// The container is gone; a volume that could not follow it is found by
+	// prune.
+	recovery.RemoveVolumes(ctx, s.root, c)
+	return empty, nil
+}
+
+// stopContainer asks the container to end, kills it after the grace time, and
+// keeps policies from starting it again. The timer is ours: the caller may go.
+func (s *shim) stopContainer(sig int, grace time.Duration, byCaller bool) {
+	s.mu.Lock()
+	if !s.stop {
+		s.stop = true
+		close(s.stopping)
+	}
+	if sig == 0 {
+		sig = s.c.Stop.Signal
+	}
+	if grace == 0 {
+		grace = s.c.Stop.Timeout
+	}
+	running := s.init
+	s.mu.Unlock()
+	if byCaller {
+		s.markStopped()
+	}
+	if running == nil {
+		return
+	}
+	running.Signal(syscall.Signal(sig))
+	s.thaw()
+	if grace < 0 {
+		return
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(grace):
+		s.kill()
+	}
+}
+
+// markStopped remembers over reboots that a caller stopped the container.
+func (s *shim) markStopped() {
+	if s.c.Restart.Policy == "" || s.c.Restart.Policy == "no" {
+		return
+	}
+	l, err := s.root.Lock(context.Background(), s.c.ID)
+	if err != nil {
+		return
+	}
+	defer l.Release()
+	if c, err := s.root.Load(s.c.ID); err == nil {
+		c.Stopped = true
+		s.root.SaveQuietly(c)
+	}
+}
+
+// kill ends every process of the container now.
+func (s *shim) kill() {
+	s.mu.Lock()
+	if !s.stop {
+		s.stop = true
+		close(s.stopping)
+	}
+	running := s.init
+	s.mu.Unlock()
+	if running != nil {
+		running.Signal(unix.SIGKILL)
+	}
+	s.thaw()
+	if !s.privatePids() {
+		cgroup.Kill(s.c.Cgroup, killLimit)
+	}
+}
+
+// thaw lets a paused container feel its signal.
+func (s *shim) thaw() {
+	s.mu.Lock()
+	paused := s.run.Status == record.Paused
+	s.mu.Unlock()
+	if paused {
+		s.resume()
+	}
+}
+
+func (s *shim) pause() error {
+	return s.freeze(record.Running, record.Paused, "pause", (*runtime.Container).Pause)
+}
+
+func (s *shim) resume() error {
+	return s.freeze(record.Paused, record.Running, "unpause", (*runtime.Container).Resume)
+}
+
+func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Container) error) error {
+	return s.do(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.box == nil || s.run.Status != from {
+			return stateError(s.run.Status)
+		}
+		if err := f(s.box); err != nil {
+			return err
+		}
+		return s.root.SetStatus(context.Background(), s.c, s.run, to, action)
+	})
+}

@@ -1,0 +1,332 @@
+package shim
+
+import (
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/amphora-go/amphora/internal/logs"
+	"golang.org/x/sys/unix"
+)
+
+// pipeSize is what the pipes between container, shim and clients hold: the
+// most that an unprivileged process may ask for.
+const pipeSize = 1 << 20
+
+// sink is one reader of the container's output, at the other end of a pipe
+// that its client made.
+type sink struct {
+	f        *os.File
+	lossless bool                // wait for the reader; else drop it when its pipe is full
+	closed   func(reason string) // called once, may be nil
+}
+
+// fanout copies one output stream to the log and to every sink.
+type fanout struct {
+	name logs.Stream
+	log  func(stream logs.Stream, p []byte, t time.Time)
+
+	mu    sync.Mutex // guards sinks and ended
+	sinks []*sink
+	ended bool
+}
+
+func (o *fanout) add(s *sink) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ended {
+		s.close("end")
+		return
+	}
+	o.sinks = append(o.sinks, s)
+}
+
+// remove takes a sink out because its client is gone.
+func (o *fanout) remove(s *sink) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.sinks {
+		if o.sinks[i] == s {
+			o.sinks = append(o.sinks[:i:i], o.sinks[i+1:]...)
+			s.close("end")
+			return
+		}
+	}
+}
+
+func (s *sink) close(reason string) {
+	s.f.Close()
+	if s.closed != nil {
+		s.closed(reason)
+	}
+}
+
+// pump reads until the last writer is gone. One read, one timestamp, one
+// write to the log. The buffer starts small, since most containers are quiet,
+// and grows with what the pipe delivers.
+func (o *fanout) pump(r io.Reader, progress func()) {
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			progress()
+			o.write(buf[:n])
+			if n == len(buf) && n < 256<<10 {
+				buf = make([]byte, 4*n)
+			}
+		}
+		if err != nil {
+			return // EOF, EIO of a terminal whose last user is gone, or closed by us
+		}
+	}
+}
+
+func (o *fanout) write(p []byte) {
+	o.log(o.name, p, time.Now())
+	o.mu.Lock()
+	sinks := o.sinks
+	o.mu.Unlock()
+	for _, s := range sinks {
+		if reason := s.write(p); reason != "" {
+			o.drop(s, reason)
+		}
+	}
+}
+
+func (o *fanout) drop(s *sink, reason string) {
+	o.mu.Lock()
+	kept := make([]*sink, 0, len(o.sinks))
+	for _, k := range o.sinks {
+		if k != s {
+			kept = append(kept, k)
+		}
+	}
+	found := len(kept) < len(o.sinks)
+	o.sinks = kept
+	o.mu.Unlock()
+	if found {
+		s.close(reason)
+	}
+}
+
+// write returns why the sink must go, or "".
+func (s *sink) write(p []byte) string {
+	var err error
+	n := 0
+	if s.lossless {
+		n, err = s.f.Write(p)
+	} else if rc, rerr := s.f.SyscallConn(); rerr != nil {
+		err = rerr
+	} else {
+		// What the pipe takes at once. A deadline in the past would not even try.
+		err = rc.Write(func(fd uintptr) bool {
+			n, _ = unix.Write(int(fd), p)
+			return true
+		})
+		if err == nil && n < 0 {
+			n = 0
+		}
+	}
+	switch {
+	case err != nil:
+		return "end"
+	case n < len(p):
+		return "slow"
+	}
+	return ""
+}
+
+// end closes every sink: there is no more output.
+func (o *fanout) end() {
+	o.mu.Lock()
+	sinks := o.sinks
+	o.sinks, o.ended = nil, true
+	o.mu.Unlock()
+	for _, s := range sinks {
+		s.close("end")
+	}
+}
+
+// stdio is the three streams of one process, on pipes or on a terminal.
+type stdio struct {
+	stdout, stderr *fanout // the same one on a terminal
+
+	mu     sync.Mutex
+	stdin  *os.File // our end: pipe or terminal; nil: closed or never open
+	once   bool     // close stdin when its first client ends
+	master *os.File // terminal
+	reads  []*os.File
+	input  []*os.File // stdin pipes of the clients there at the start
+	last   time.Time  // of the last output, for the end of a stream held open
+	wg     sync.WaitGroup
+}
+
+// pollable makes our end of a pipe or terminal one that the runtime's poller
+// serves: no thread waits in a read.
+func pollable(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	f.Close()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// pipes makes the process's ends for streams on pipes: stdin only when open.
+func (s *stdio) pipes(open bool) (in, out, errOut *os.File, err error) {
+	var ends []*os.File
+	defer func() {
+		if err != nil {
+			for _, f := range ends {
+				f.Close()
+			}
+		}
+	}()
+	pipe := func() (r, w *os.File) {
+		var p [2]int
+		if err == nil {
+			err = unix.Pipe2(p[:], unix.O_CLOEXEC)
+		}
+		if err != nil {
+			return nil, nil
+		}
+		unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, pipeSize) // smaller ones work too
+		r, w = os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe")
+		ends = append(ends, r, w)
+		return r, w
+	}
+	outR, out := pipe()
+	errR, errOut := pipe()
+	var inW *os.File
+	if open {
+		in, inW = pipe()
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for _, f := range []**os.File{&outR, &errR, &inW} {
+		if *f == nil {
+			continue
+		}
+		if *f, err = pollable(*f); err != nil {
+			return nil, nil, nil, err
+		}
+		ends = append(ends, *f)
+	}
+	s.stdin, s.reads = inW, []*os.File{outR, errR}
+	s.run(s.stdout, outR)
+	s.run(s.stderr, errR)
+	return in, out, errOut, nil
+}
+
+// terminal takes the master of the process's terminal.
+func (s *stdio) terminal(master *os.File) error {
+	m, err := pollable(master)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.master, s.stdin = m, m
+	s.mu.Unlock()
+	s.reads = []*os.File{m}
+	s.run(s.stdout, m)
+	return nil
+}
+
+func (s *stdio) run(o *fanout, r *os.File) {
+	s.wg.Go(func() {
+		o.pump(r, func() {
+			s.mu.Lock()
+			s.last = time.Now()
+			s.mu.Unlock()
+		})
+	})
+}
+
+// feed copies a client's pipe to the process's stdin until either ends.
+func (s *stdio) feed(r *os.File) {
+	defer r.Close()
+	s.mu.Lock()
+	w := s.stdin
+	s.mu.Unlock()
+	if w == nil {
+		return
+	}
+	io.Copy(w, r)
+	if s.once {
+		s.closeStdin()
+	}
+}
+
+func (s *stdio) closeStdin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdin != nil && s.master == nil {
+		s.stdin.Close()
+	}
+	s.stdin = nil
+}
+
+func (s *stdio) resize(width, height uint16) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.master == nil {
+		return nil // no terminal, or it ended: nothing to size
+	}
+	rc, err := s.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	rc.Control(func(fd uintptr) {
+		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: height, Col: width})
+	})
+	return err
+}
+
+// drain waits for the end of output after the process ended: until the last
+// writer closed, or until all are dead (gone) and 2 s passed without data.
+// Something outside the container may hold a pipe open for ever.
+func (s *stdio) drain(gone func() bool) {
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	const quiet = 2 * time.Second
+	for {
+		select {
+		case <-done:
+			s.finish()
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		s.mu.Lock()
+		idle := time.Since(s.last)
+		s.mu.Unlock()
+		if idle > quiet && gone() {
+			for _, r := range s.reads {
+				r.Close()
+			}
+			<-done
+			s.finish()
+			return
+		}
+	}
+}
+
+func (s *stdio) finish() {
+	s.closeStdin()
+	s.mu.Lock()
+	if s.master != nil {
+		s.master.Close()
+		s.master = nil
+	}
+	s.mu.Unlock()
+	for _, r := range s.reads {
+		r.Close()
+	}
+	s.stdout.end()
+	s.stderr.end()
+}
