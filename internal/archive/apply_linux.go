@@ -31,6 +31,7 @@ type applier struct {
 	buf   *[copySize]byte
 	count Applied
 	last  string // previous entry, for errors of the stream
+	again bool   // isolated: lower layers must be in sight
 }
 
 // Apply unpacks the tar stream r into dir, which exists and, for the overlay
@@ -146,7 +147,12 @@ func (a *applier) entries() error {
 		a.count.Entries++
 		a.last = h.Name
 		a.reap()
-		if err := a.entry(h); err != nil {
+		err = a.entry(h)
+		if err != nil && a.assumes() && errors.As(err, new(unsure)) {
+			a.again = true // nothing that follows matters
+			continue
+		}
+		if err != nil {
 			return entryErr(h.Name, err)
 		}
 	}

@@ -31,11 +31,8 @@ func (a *applier) placeLink(d *dirRef, base, target string, m *Meta) error {
 	switch {
 	case absent:
 		return a.placeForeign(d, base, join(td.path, tbase), m)
-	case isDir(&st) && a.implicit[join(td.path, tbase)]:
-		a.again = true // a lower layer may have a symbolic link there
-		return a.placeForeign(d, base, join(td.path, tbase), m)
-	case isDir(&st):
-		return fault.Invalid("hard link to the directory %.256q", target)
+	case isDir(&st): // or a symbolic link of a lower layer, if implicit
+		return unsure{fault.Invalid("hard link to the directory %.256q", target)}
 	case isWhiteout(&st) && a.style.overlay():
 		return noTarget(target)
 	}
@@ -43,7 +40,7 @@ func (a *applier) placeLink(d *dirRef, base, target string, m *Meta) error {
 }
 
 func noTarget(target string) error {
-	return fault.Invalid("hard link to %.256q, which does not exist", target)
+	return unsure{fault.Invalid("hard link to %.256q, which does not exist", target)}
 }
 
 // linkTo links to something that the tree has.

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/amphora-go/amphora/internal/fault"
 )
 
 // settler finishes one isolated layer.
@@ -20,7 +18,7 @@ type settler struct {
 	implicit map[string]bool
 	moved    map[string]string // where a moved name is now
 	moves    bool              // some names moved
-	copied   map[string]string // target of a foreign link -> name that has it now
+	copied   map[string]string // lower file that was copied -> name that has it now
 }
 
 // Settle makes the layer in dir, unpacked by Apply with Isolated, what it
@@ -115,15 +113,16 @@ func (s *settler) link(l *ForeignLink) error {
 		if s.moves {
 			return ErrReapply
 		}
-		_, n, err := s.target(l)
-		if err == nil && n.kind == kindDir {
-			err = noTarget(l.Target)
-		}
+		_, _, err := s.target(l)
 		return err
 	}
 	name := l.Name
 	if to, ok := s.moved[name]; ok {
 		name = to
+	}
+	td, n, err := s.target(l)
+	if err != nil {
+		return err
 	}
 	d, err := s.dir(path.Dir(name))
 	if err != nil {
@@ -133,17 +132,7 @@ func (s *settler) link(l *ForeignLink) error {
 	if err := s.remove(d, base); err != nil {
 		return err
 	}
-	if at, ok := s.copied[l.Target]; ok {
-		td, err := s.dir(path.Dir(at))
-		if err != nil {
-			return err
-		}
-		if err := unix.Linkat(td.fd, path.Base(at), d.fd, base, 0); err != nil {
-			return err
-		}
-		return s.linkMeta(d, base, &l.Meta)
-	}
-	if err := s.foreign(l, d, base, name); err != nil {
+	if err := s.foreign(l, td, n, d, base); err != nil {
 		return err
 	}
 	return s.linkMeta(d, base, &l.Meta)
@@ -163,21 +152,26 @@ func (s *settler) target(l *ForeignLink) (*dirRef, *node, error) {
 		return nil, nil, noTarget(l.Target)
 	}
 	n, err := s.lowers.lookup(join(td.path, path.Base(l.Target)))
-	if err == nil && n.kind == kindAbsent {
+	if err == nil && (n.kind == kindAbsent || n.kind == kindDir) {
 		err = noTarget(l.Target)
 	}
 	return td, n, err
 }
 
-// foreign puts the target in place. It is copied to its own place, too, when
-// the layer has nothing there, so that both remain one file.
-func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
-	td, n, err := s.target(l)
-	if err != nil {
-		return err
-	}
+// foreign puts the target n, which belongs into td, in place. It is copied to
+// its own place, too, when the layer has nothing there, so that both remain
+// one file.
+func (s *settler) foreign(l *ForeignLink, td *dirRef, n *node, d *dirRef, base string) error {
 	tbase := path.Base(l.Target)
 	target := join(td.path, tbase)
+	name := join(d.path, base)
+	if at, ok := s.copied[target]; ok {
+		from, err := s.dir(path.Dir(at))
+		if err != nil {
+			return err
+		}
+		return unix.Linkat(from.fd, path.Base(at), d.fd, base, 0)
+	}
 	_, free, err := lstat(td.fd, tbase)
 	if err != nil {
 		return err
@@ -189,18 +183,12 @@ func (s *settler) foreign(l *ForeignLink, d *dirRef, base, name string) error {
 	if (target != l.Target || s.moves) && (!free || hidden) {
 		return ErrReapply // was it there before the link?
 	}
-	s.copied[l.Target] = name
-	if n.kind == kindDir {
-		return fault.Invalid("hard link to the directory %.256q", l.Target)
-	}
+	s.copied[target] = name
 	if !free || hidden {
 		return s.copyLower(target, n, d, base)
 	}
-	if td, err = s.copyUp(target, n); err != nil {
+	if _, err = s.copyUp(target, n); err != nil || target == name {
 		return err
-	}
-	if target == join(d.path, base) {
-		return nil // a link to itself
 	}
 	return unix.Linkat(td.fd, tbase, d.fd, base, 0)
 }

@@ -59,7 +59,6 @@ type tree struct {
 	links     map[string]int  // ForeignLink placeholders
 	foreign   []ForeignLink
 	ordered   bool
-	again     bool
 	skipped   []string // extended attributes
 }
 
@@ -225,6 +224,22 @@ func (t *tree) opened(fd int, canonical, as string) (*dirRef, error) {
 	return t.keep(as, d), nil
 }
 
+// unsure is an error that might be none, or the other way round, if lower
+// layers were in sight.
+type unsure struct{ error }
+
+func (e unsure) Unwrap() error { return e.error }
+
+// assumes reports whether the layer has already been taken to mean something
+// that only lower layers can confirm.
+func (t *tree) assumes() bool {
+	others := len(t.implicit)
+	if t.implicit["."] {
+		others--
+	}
+	return t.isolated && others+len(t.described)+len(t.foreign) > 0
+}
+
 func absent(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
@@ -261,7 +276,7 @@ func (t *tree) walk(name string, create bool) (*dirRef, string, error) {
 			continue
 		}
 		if links++; links > linksMax {
-			return nil, "", fault.Invalid("too many symbolic links in %q", name)
+			return nil, "", unsure{fault.Invalid("too many symbolic links in %q", name)}
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 		if target[0] == '/' {
@@ -305,14 +320,9 @@ func (t *tree) step(d *dirRef, c string, create bool) (*dirRef, string, error) {
 		if t.strict {
 			return nil, "", ErrReapply
 		}
-		if _, waiting := t.links[p]; waiting {
-			t.again = true // it may be a hard link to a symbolic link
-		}
-		if !create {
-			if t.again {
-				return nil, "", nil
-			}
-			return nil, "", fault.Invalid("%q is not a directory", p)
+		_, waiting := t.links[p] // perhaps a hard link to a symbolic link
+		if waiting || !create {
+			return nil, "", unsure{fault.Invalid("%q is not a directory", p)}
 		}
 		if err := t.replaceByDir(d, c); err != nil {
 			return nil, "", err
