@@ -61,14 +61,14 @@ var owners = map[string][]string{
 // GODEBUG=inittrace=1 first.
 var helpers = map[string][]string{
 	"internal/reexec": {
-		"github.com/opencontainers/runc/libcontainer", "github.com/opencontainers/runc/libcontainer/nsenter",
+		"github.com/opencontainers/runc/libcontainer", "github.com/opencontainers/runc/libcontainer/nsenter", "github.com/opencontainers/runc/libcontainer/utils",
 		"github.com/sirupsen/logrus", "golang.org/x/sys/unix", // the hook that installs the seccomp filter
-		"bytes", "encoding/binary", "errors", "fmt", "io", "os", "runtime", "slices", "strconv", "strings", "sync", "syscall", "unsafe",
+		"bytes", "encoding/binary", "encoding/json", "errors", "fmt", "io", "os", "os/exec", "os/signal", "runtime", "slices", "strconv", "strings", "sync", "syscall", "unsafe",
 	},
 	"internal/shim": {
 		"internal/archive", "internal/atomicfile", "internal/boot", "internal/cgroup", "internal/fault", "internal/flock",
 		"internal/journal", "internal/logs", "internal/overlay", "internal/proc", "internal/record", "internal/reexec",
-		"internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
+		"internal/recovery", "internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
 		"internal/watch", "internal/wire",
 		"github.com/hashicorp/go-multierror", "github.com/moby/sys/capability", "github.com/moby/sys/user", "github.com/opencontainers/runtime-spec/specs-go", "github.com/sirupsen/logrus",
 		"golang.org/x/sys/unix", "golang.org/x/sync/",

@@ -304,12 +304,9 @@ func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
 			return err
 		}
 	}
-	empty, err := c.m.root.Remove(ctx, rec)
+	empty, err := recovery.Remove(ctx, c.m.root, rec, opts.Volumes || rec.AutoRemove)
 	if err != nil {
 		return err
 	}
-	if opts.Volumes || rec.AutoRemove {
-		err = recovery.RemoveVolumes(ctx, c.m.root, rec)
-	}
-	return errors.Join(err, empty())
+	return empty()
 }

@@ -104,8 +104,8 @@ func compileMount(m volume.Mount, f *facts, c *compiled) (specs.Mount, error) {
 		if m.Subpath != "" {
 			return specs.Mount{}, fault.Unsupported("mount %s: subpaths of volumes are not available yet", m.Target)
 		}
-		if v.fillable && !m.NoCopy {
-			c.cfg.CopyUp = append(c.cfg.CopyUp, record.CopyUp{Source: v.source, Target: m.Target})
+		if v.fillable {
+			c.cfg.CopyUp = append(c.cfg.CopyUp, record.CopyUp{Source: v.source, Target: m.Target, Finish: m.NoCopy})
 		}
 		return specs.Mount{Destination: m.Target, Type: "bind", Source: v.source, Options: bindOptions(m, f)}, nil
 	case volume.Image:

@@ -93,8 +93,9 @@ type Limit struct {
 
 // CopyUp says that a volume, while empty, is filled from the image.
 type CopyUp struct {
-	Source string `json:"source"` // directory on the host
-	Target string `json:"target"` // path in the container
+	Source string `json:"source"`           // directory on the host
+	Target string `json:"target"`           // path in the container
+	Finish bool   `json:"finish,omitempty"` // do not begin a fill, only finish one that was cut short
 }
 
 // Files says which of /etc/hostname, hosts and resolv.conf are made.

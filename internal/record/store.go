@@ -311,17 +311,23 @@ func optional[T any](r *Root, id, name string) (*T, error) {
 	return v, nil
 }
 
-// Remove takes the container out of the store. Its lock and alive are held;
-// both locks are gone with it. The returned function deletes the files, which
-// may take long and may be interrupted.
-func (r *Root) Remove(ctx context.Context, c *Container) (empty func() error, err error) {
+// MarkRemoving makes sure that a removal that is cut short is finished. A
+// container that is removed at its end needs no mark.
+func (r *Root) MarkRemoving(c *Container) error {
 	if !c.Removing && !c.AutoRemove {
 		c.Removing = true
 		if err := r.SaveQuietly(c); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	step.At("remove.marked")
+	return nil
+}
+
+// Remove takes a marked container out of the store. Its lock and alive are held;
+// both locks are gone with it. The returned function deletes the files, which
+// may take long and may be interrupted.
+func (r *Root) Remove(ctx context.Context, c *Container) (empty func() error, err error) {
 	r.release(c.Name, c.ID)
 	step.At("remove.name")
 	_, err = r.Log.Commit(ctx, c.event("destroy", nil), func(uint64) error {

@@ -148,27 +148,32 @@ func dropVolatile(root *record.Root, id string) error {
 }
 
 func remove(ctx context.Context, root *record.Root, c *record.Container) error {
-	empty, err := root.Remove(ctx, c)
+	empty, err := Remove(ctx, root, c, true)
 	if err != nil {
 		return err
 	}
-	return errors.Join(RemoveVolumes(ctx, root, c), empty())
+	return empty()
 }
 
-// RemoveVolumes removes the anonymous volumes of a container that is gone. One
-// that another container uses too stays.
-func RemoveVolumes(ctx context.Context, root *record.Root, c *record.Container) error {
-	var errs error
+// Remove takes a container out of the store, with its anonymous volumes if
+// wanted. Its lock and alive are held. A kill on the way leaves a container
+// that says it is being removed, so that the next reader finishes it. The
+// returned function deletes the files.
+func Remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes bool) (empty func() error, err error) {
+	if err := root.MarkRemoving(c); err != nil {
+		return nil, err
+	}
 	for _, v := range c.Volumes {
-		if !v.Anonymous {
+		if !v.Anonymous || !withVolumes {
 			continue
 		}
-		err := volumes.Open(root).Remove(ctx, v.Name)
+		err := volumes.Open(root).RemoveOf(ctx, v.Name, c.ID)
 		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrInUse) {
-			errs = errors.Join(errs, err)
+			return nil, err
 		}
 	}
-	return errs
+	step.At("remove.volumes")
+	return root.Remove(ctx, c)
 }
 
 // Report is what All found and did.

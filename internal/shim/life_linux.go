@@ -190,14 +190,7 @@ func (s *shim) remove() (func() error, error) {
 		return nil, err
 	}
 	c.AutoRemove = s.c.AutoRemove
-	empty, err := s.root.Remove(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	// The container is gone; a volume that could not follow it is found by
-	// prune.
-	recovery.RemoveVolumes(ctx, s.root, c)
-	return empty, nil
+	return recovery.Remove(ctx, s.root, c, true)
 }
 
 // stopContainer asks the container to end, kills it after the grace time, and

@@ -16,6 +16,7 @@ import (
 	"github.com/amphora-go/amphora/internal/logs"
 	"github.com/amphora-go/amphora/internal/overlay"
 	"github.com/amphora-go/amphora/internal/proc"
+	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/runtime"
 	"github.com/amphora-go/amphora/internal/seccomp"
 	"github.com/amphora-go/amphora/internal/step"
@@ -283,20 +284,26 @@ func (s *shim) spec() (*specs.Spec, error) {
 // copyUp fills fresh volumes from the image.
 func (s *shim) copyUp() error {
 	for _, up := range s.cfg.CopyUp {
-		src, err := s.openInRoot(up.Target, unix.O_PATH|unix.O_DIRECTORY)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-			continue // the image has nothing there
-		}
-		if err != nil {
-			return err
-		}
-		err = volumes.CopyUp(context.Background(), fmt.Sprintf("/proc/self/fd/%d", src.Fd()), up.Source)
-		src.Close()
-		if err != nil {
+		if err := s.fill(up); err != nil {
 			return fmt.Errorf("fill the volume at %s from the image: %w", up.Target, err)
 		}
 	}
 	return nil
+}
+
+func (s *shim) fill(up record.CopyUp) error {
+	from := "" // only finishes what a killed supervisor began
+	if !up.Finish {
+		src, err := s.openInRoot(up.Target, unix.O_PATH|unix.O_DIRECTORY)
+		switch {
+		case err == nil:
+			defer src.Close()
+			from = fmt.Sprintf("/proc/self/fd/%d", src.Fd())
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR): // else the image has nothing there
+			return err
+		}
+	}
+	return volumes.CopyUp(context.Background(), from, up.Source)
 }
 
 // openInRoot opens a path of the container; links stay inside its root.

@@ -1,0 +1,185 @@
+package amphora
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/amphora-go/amphora/container"
+	"github.com/amphora-go/amphora/image"
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/recovery"
+	"github.com/amphora-go/amphora/internal/store"
+	"github.com/amphora-go/amphora/volume"
+)
+
+// Error says which operation failed, on what, and why. Its kinds are those of
+// io/fs and errors.ErrUnsupported, and the states of package container.
+type Error = fault.Error
+
+// Options say where an Engine works and how. Nil and the zero value are valid.
+type Options struct {
+	// Root holds images, containers and volumes. Default /var/lib/amphora, or
+	// $XDG_DATA_HOME/amphora (~/.local/share/amphora) when not root.
+	Root string
+	// State holds what does not survive a reboot. Default /run/amphora, or
+	// $XDG_RUNTIME_DIR/amphora when not root. All programs that share a Root
+	// give the same State.
+	State string
+	// Logger receives what no caller waits for. Nil discards.
+	Logger *slog.Logger
+	// Keychain gives credentials for registries. Nil: Docker's config.json and
+	// its credential helpers.
+	Keychain image.Keychain
+	// Mirrors lists, for a registry host, base URLs that are tried first:
+	// "docker.io": {"http://127.0.0.1:5000"}.
+	Mirrors map[string][]string
+	// Insecure lists registries reached by plain HTTP or unverified TLS.
+	Insecure []string
+	// Helper is a program that is executed for supervisors instead of this
+	// one: cmd/amphora-helper, or any that imports amphora. It keeps this
+	// program's package inits, and cgo, out of them.
+	Helper string
+	// CgroupParent is the control group below which the Root's own is made.
+	// Empty: the group that this process was given.
+	CgroupParent string
+}
+
+// Engine is one program's view of a Root. It is safe for concurrent use. Any
+// number of Engines, in any number of processes, may be open on one Root, and
+// one process may open several Roots.
+type Engine struct {
+	opts       Options
+	root       *record.Root
+	images     *image.Store
+	containers *container.Manager
+	volumes    *volume.Manager
+	log        *slog.Logger
+}
+
+// Open opens a Root, making it if there is none. It starts nothing and, unless
+// the machine was restarted since, reads one small file. Close the Engine when
+// done.
+//
+// A Root whose containers run under another State, or in another pid or
+// network namespace, is refused with an error that names what differs.
+func Open(ctx context.Context, opts *Options) (*Engine, error) {
+	e := &Engine{}
+	if opts != nil {
+		e.opts = *opts
+	}
+	e.log = e.opts.Logger
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if err := e.dirs(); err != nil {
+		return nil, fault.New("open", e.opts.Root, err)
+	}
+	var err error
+	if e.root, err = record.OpenRoot(ctx, e.opts.Root, e.opts.State); err != nil {
+		return nil, fault.New("open", e.opts.Root, err)
+	}
+	s := store.Open(e.root.Dir, e.root.State, e.root.Log)
+	s.Logger = e.log
+	e.images = image.New(s, &image.Options{Root: e.root.Dir, State: e.root.State, Logger: e.log,
+		Keychain: e.opts.Keychain, Mirrors: e.opts.Mirrors, Insecure: e.opts.Insecure})
+	e.volumes = volume.New(e.root)
+	e.containers = container.New(e.root, e.images, &container.Options{Logger: e.log, Helper: e.opts.Helper, CgroupParent: e.opts.CgroupParent})
+	if where := e.nested(); where != "" {
+		e.log.Warn("amphora: "+where+" lies below the directory of the executable: starts copy the executable each time", "cure", "keep Root and State elsewhere")
+	}
+	return e, nil
+}
+
+// dirs fills in the default directories and makes the paths absolute.
+func (e *Engine) dirs() error {
+	if e.opts.Root == "" || e.opts.State == "" {
+		root, state, err := store.DefaultDirs()
+		if err != nil {
+			return err
+		}
+		if e.opts.Root == "" {
+			e.opts.Root = root
+		}
+		if e.opts.State == "" {
+			e.opts.State = state
+		}
+	}
+	for _, p := range []*string{&e.opts.Root, &e.opts.State} {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	return nil
+}
+
+// nested returns which of our directories lies below the executable's: the
+// cheap sealing of the executable fails there.
+func (e *Engine) nested() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	for name, dir := range map[string]string{"Root": e.opts.Root, "State": e.opts.State} {
+		if strings.HasPrefix(dir+"/", filepath.Dir(exe)+"/") {
+			return name + " (" + dir + ")"
+		}
+	}
+	return ""
+}
+
+// Close ends the containers that this Engine owns and leaves the others
+// running. It is idempotent.
+func (e *Engine) Close() error { return e.containers.Close() }
+
+// Images returns the image store, Containers, and Volumes the managers of the
+// Root's other objects.
+func (e *Engine) Images() *image.Store           { return e.images }
+func (e *Engine) Containers() *container.Manager { return e.containers }
+func (e *Engine) Volumes() *volume.Manager       { return e.volumes }
+
+// Root is the directory of images, containers and volumes; State that of what
+// does not survive a reboot.
+func (e *Engine) Root() string  { return e.root.Dir }
+func (e *Engine) State() string { return e.root.State }
+
+// Command describes a container that runs arg in an image, to be used as an
+// os/exec.Cmd. The image is pulled when it is missing. The container ends with
+// this program, or when ctx does, and Wait removes it.
+func (e *Engine) Command(ctx context.Context, img string, arg ...string) *container.Cmd {
+	cmd := e.containers.Command(ctx, img, arg...)
+	cmd.Prepare = func(ctx context.Context) error {
+		if cmd.Rootfs != "" {
+			return nil
+		}
+		_, err := e.images.Get(ctx, cmd.Image)
+		if errors.Is(err, os.ErrNotExist) {
+			_, err = e.images.Pull(ctx, cmd.Image, nil)
+		}
+		return err
+	}
+	return cmd
+}
+
+// Report is what Recover found and mended, as container ids.
+type Report struct {
+	Mended  []string // recorded as running, but nobody supervised them: now they are exited
+	Removed []string // should have been removed at their end
+	Dropped []string // never made completely
+}
+
+// Recover judges every record and makes it true. It starts nothing. Without
+// it, each record is judged when it is next read.
+func (e *Engine) Recover(ctx context.Context) (*Report, error) {
+	r, err := recovery.All(ctx, e.root)
+	if r == nil {
+		return nil, fault.New("recover", e.root.Dir, err)
+	}
+	return &Report{Mended: r.Mended, Removed: r.Removed, Dropped: r.Dropped}, fault.New("recover", e.root.Dir, err)
+}
