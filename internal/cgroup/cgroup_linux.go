@@ -122,8 +122,12 @@ func dirs(group string) ([]string, error) {
 	return out, nil
 }
 
-// Enter moves this process into group, where it is not at a hierarchy's root
-// already: a shim must not die with the unit of the program that started it.
+// Enter moves this process into group in the hierarchy by which service
+// managers find their processes: a supervisor must not die with the unit of
+// the program that started it. That is the only one of v2, and systemd's of
+// v1. A write to cgroup.procs waits for a grace period of the kernel, 5 to 10
+// ms, so a hierarchy at whose root we are is left alone, and so are v1's
+// controllers: there the supervisor stays within its program's limits.
 func Enter(group string) error {
 	paths, err := own()
 	if err != nil {
@@ -134,14 +138,17 @@ func Enter(group string) error {
 		return err
 	}
 	for _, h := range m {
-		if p := paths[strings.Join(named(h.controllers, paths), ",")]; p == "/" && len(h.controllers) > 0 {
+		key, manager := "", h.controllers == nil
+		for _, c := range h.controllers {
+			if strings.HasPrefix(c, "name=") {
+				key, manager = c, true
+			}
+		}
+		if !manager || paths[key] == "/" && key != "" || paths[key] == group {
 			continue
 		}
 		dir := filepath.Join(h.dir, group)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		if err := prepareCpuset(dir); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
@@ -151,50 +158,26 @@ func Enter(group string) error {
 	return nil
 }
 
-// named picks from a mount's options the key under which /proc/self/cgroup
-// lists that hierarchy.
-func named(options []string, paths map[string]string) []string {
-	for key := range paths {
-		if key == "" {
-			continue
-		}
-		first, _, _ := strings.Cut(key, ",")
-		for _, o := range options {
-			if o == first {
-				return strings.Split(key, ",")
-			}
-		}
+// ForFork opens group for a clone that begins in it (CLONE_INTO_CGROUP, v2
+// only): that needs no grace period. It returns nil where that is not possible,
+// and the child enters by itself.
+func ForFork(group string) *os.File {
+	if !Unified() {
+		return nil
 	}
-	return nil
-}
-
-// prepareCpuset copies cpus and mems from above: a v1 cpuset without them
-// takes no process.
-func prepareCpuset(dir string) error {
-	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-		file := filepath.Join(dir, name)
-		b, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(b)) != "" {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if Unified() {
-			continue
-		}
-		if err := prepareCpuset(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		up, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, up, 0); err != nil {
-			return err
-		}
+	m, err := mounts()
+	if err != nil {
+		return nil
 	}
-	return nil
+	dir := filepath.Join(m[0].dir, group)
+	if os.MkdirAll(dir, 0o755) != nil {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	return f
 }
 
 // Pids lists the processes of a group and of those below it.

@@ -51,11 +51,24 @@ type hook struct {
 	installed bool
 	reaper    []string // the command, if this init stays as its reaper
 	fifo      int
+	quiet     bool
 }
+
+// silence formats every message to nothing.
+type silence struct{}
+
+func (silence) Format(*logrus.Entry) ([]byte, error) { return nil, nil }
 
 func (*hook) Levels() []logrus.Level { return logrus.AllLevels }
 
 func (h *hook) Fire(e *logrus.Entry) error {
+	if !h.quiet {
+		// The messages are for this hook alone: encoding some twenty of them,
+		// and decoding them in the shim, costs a start a millisecond. Errors
+		// take another way.
+		h.quiet = true
+		logrus.SetFormatter(silence{})
+	}
 	switch {
 	case strings.Contains(e.Message, HookCapability):
 		e.Message, e.Level = "", logrus.TraceLevel

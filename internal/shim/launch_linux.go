@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/amphora-go/amphora/internal/cgroup"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/reexec"
@@ -43,7 +44,7 @@ func (l *Process) Launch(ctx context.Context, o *LaunchOptions) (*Started, error
 	files := append([]*os.File{o.Alive}, o.Owners...)
 	files = append(files, present([]*os.File{o.NetNS, o.Stdin, o.Stdout, o.Stderr})...)
 
-	conn, cmd, err := l.spawn()
+	conn, cmd, err := l.spawn(o.Base)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (l *Process) Launch(ctx context.Context, o *LaunchOptions) (*Started, error
 
 // spawn executes the helper with a socket as descriptor 3, in a session and a
 // mount namespace of its own, with nothing else of ours.
-func (l *Process) spawn() (*wire.Conn, *exec.Cmd, error) {
+func (l *Process) spawn(base string) (*wire.Conn, *exec.Cmd, error) {
 	conn, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, nil, err
@@ -77,6 +78,10 @@ func (l *Process) spawn() (*wire.Conn, *exec.Cmd, error) {
 		Dir:         "/",
 		ExtraFiles:  []*os.File{theirs},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS},
+	}
+	if group := cgroup.ForFork(base + "/shims"); group != nil {
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
 	}
 	if err := cmd.Start(); err != nil {
 		conn.Close()
