@@ -75,7 +75,11 @@ func (s *settler) settle(ctx context.Context) error {
 			return err
 		}
 		s.reap()
-		if err := s.link(&l); err != nil {
+		err := s.link(&l)
+		if s.moves && errors.As(err, new(unsure)) {
+			return ErrReapply // what moved may be the target
+		}
+		if err != nil {
 			return entryErr(l.Name, err)
 		}
 	}
