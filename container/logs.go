@@ -2,7 +2,9 @@ package container
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"os"
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
@@ -10,6 +12,10 @@ import (
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 )
+
+// ErrLogLost is yielded when files were rotated away before this reader came
+// to them. Iteration goes on with what is left.
+var ErrLogLost = logs.ErrLost
 
 // LogOptions choose what Logs yields. The zero value is all that was written.
 type LogOptions struct {
@@ -29,7 +35,8 @@ type LogEntry struct {
 
 // Logs yields the container's output in the order in which it was written.
 // With Follow it ends exactly when the output does: when the container ends
-// and is not started again by its policy. An error is the last thing yielded.
+// and is not started again by its policy. An error is the last thing yielded,
+// except ErrLogLost.
 func (c *Container) Logs(ctx context.Context, opts *LogOptions) iter.Seq2[LogEntry, error] {
 	if opts == nil {
 		opts = &LogOptions{}
@@ -49,6 +56,12 @@ func (c *Container) Logs(ctx context.Context, opts *LogOptions) iter.Seq2[LogEnt
 		read := &logs.ReadOptions{Follow: opts.Follow, Since: opts.Since, Until: opts.Until, Tail: tail,
 			Stdout: opts.Stdout, Stderr: opts.Stderr, Ended: func() bool { return c.silent(ctx) }}
 		for e, err := range logs.Read(ctx, c.m.root.Path(c.id, "log"), read) {
+			if errors.Is(err, logs.ErrLost) { // not the end
+				if !yield(LogEntry{}, c.fail("logs", err)) {
+					return
+				}
+				continue
+			}
 			if err != nil {
 				yield(LogEntry{}, c.fail("logs", err))
 				return
@@ -79,7 +92,7 @@ func (c *Container) hasLog() error {
 func (c *Container) silent(ctx context.Context) bool {
 	s, err := recovery.Judge(ctx, c.m.root, c.id)
 	if err != nil {
-		return ctx.Err() == nil
+		return errors.Is(err, os.ErrNotExist) // trouble in reading is no end
 	}
 	return s.Run == nil && !s.Starting && s.Status != record.Restarting
 }

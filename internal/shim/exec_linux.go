@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
@@ -72,7 +73,7 @@ func (s *shim) exec(x *Exec, pipes []*os.File) (*runtime.Running, *stdio, error)
 	finish := func(bool) error { wire.CloseAll(pipes); return nil }
 	if x.TTY {
 		io = &stdio{}
-		io.stdout = &fanout{log: discardOutput}
+		io.stdout = &fanout{log: discardOutput, flush: func(time.Time) {}}
 		io.stderr = io.stdout
 		if err := s.connect(io, pipes, true, nil); err != nil {
 			return nil, nil, err

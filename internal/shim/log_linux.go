@@ -12,12 +12,14 @@ import (
 // logWriter is where output goes besides the attached clients.
 type logWriter interface {
 	Write(stream logs.Stream, p []byte, t time.Time) error
+	Flush(t time.Time) error
 	Close() error
 }
 
 type noLog struct{}
 
 func (noLog) Write(logs.Stream, []byte, time.Time) error { return nil }
+func (noLog) Flush(time.Time) error                      { return nil }
 func (noLog) Close() error                               { return nil }
 
 func (s *shim) openLog() (logWriter, error) {
@@ -30,6 +32,8 @@ func (s *shim) openLog() (logWriter, error) {
 // logOutput writes to the log. A full disk loses lines, which the writer
 // counts; the container goes on.
 func (s *shim) logOutput(stream logs.Stream, p []byte, t time.Time) { s.log.Write(stream, p, t) }
+
+func (s *shim) flushLog(t time.Time) { s.log.Flush(t) }
 
 func discardOutput(logs.Stream, []byte, time.Time) {}
 

@@ -131,8 +131,8 @@ func (s *shim) startInit(files []*os.File) error {
 // came with the launch request as lossless readers.
 func (s *shim) streams(files []*os.File) (*stdio, error) {
 	io := &stdio{once: s.cfg.StdinOnce}
-	io.stdout = &fanout{name: logs.Stdout, log: s.logOutput}
-	io.stderr = &fanout{name: logs.Stderr, log: s.logOutput}
+	io.stdout = &fanout{name: logs.Stdout, log: s.logOutput, flush: s.flushLog}
+	io.stderr = &fanout{name: logs.Stderr, log: s.logOutput, flush: s.flushLog}
 	if s.c.TTY {
 		io.stderr = io.stdout
 	}

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -24,8 +25,9 @@ type sink struct {
 
 // fanout copies one output stream to the log and to every sink.
 type fanout struct {
-	name logs.Stream
-	log  func(stream logs.Stream, p []byte, t time.Time)
+	name  logs.Stream
+	log   func(stream logs.Stream, p []byte, t time.Time)
+	flush func(t time.Time) // writes an unfinished line to the log
 
 	mu    sync.Mutex // guards sinks and ended
 	sinks []*sink
@@ -65,21 +67,45 @@ func (s *sink) close(reason string) {
 // pump reads until the last writer is gone. One read, one timestamp, one
 // write to the log. The buffer starts small, since most containers are quiet,
 // and grows with what the pipe delivers.
-func (o *fanout) pump(r io.Reader, progress func()) {
+func (o *fanout) pump(r *os.File, progress func()) {
 	buf := make([]byte, 4<<10)
+	waiting := false // for the rest of a line
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			progress()
 			o.write(buf[:n])
+			if unfinished := buf[n-1] != '\n'; unfinished != waiting {
+				waiting = unfinished
+				o.await(r, waiting)
+			} else if waiting {
+				o.await(r, true)
+			}
 			if n == len(buf) && n < 256<<10 {
 				buf = make([]byte, 4*n)
 			}
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			o.flush(time.Now())
+			waiting = false
+			o.await(r, false)
+		case err != nil:
 			return // EOF, EIO of a terminal whose last user is gone, or closed by us
 		}
 	}
+}
+
+// idle is how long an unfinished line, such as a prompt, waits for its rest
+// before the log gets it as it is.
+const idle = 250 * time.Millisecond
+
+func (o *fanout) await(r *os.File, on bool) {
+	var t time.Time
+	if on {
+		t = time.Now().Add(idle)
+	}
+	r.SetReadDeadline(t)
 }
 
 func (o *fanout) write(p []byte) {
