@@ -99,9 +99,9 @@ func MediaType(data []byte) string {
 	return ocispec.MediaTypeImageManifest
 }
 
-// maxLayers bounds what a hostile manifest can make us allocate; overlay
+// MaxLayers bounds what a hostile manifest can make us allocate; overlay
 // itself ends at 500 lower directories.
-const maxLayers = 500
+const MaxLayers = 500
 
 // ParseManifest returns the config and layers that a manifest names. Layers
 // have no diff ids yet: those stand in the config.
@@ -118,8 +118,8 @@ func ParseManifest(data []byte) (*Image, *ocispec.Descriptor, error) {
 	default:
 		return nil, nil, fault.Invalid("an artifact of type %q, not a container image", d.Config.MediaType)
 	}
-	if len(d.Layers) > maxLayers {
-		return nil, nil, fault.Invalid("the manifest has %d layers; %d is the most that overlay can mount", len(d.Layers), maxLayers)
+	if len(d.Layers) > MaxLayers {
+		return nil, nil, fault.Invalid("the manifest has %d layers; %d is the most that overlay can mount", len(d.Layers), MaxLayers)
 	}
 	img := &Image{Manifest: digestOf(data), MediaType: d.MediaType, ID: d.Config.Digest}
 	if img.MediaType == "" {

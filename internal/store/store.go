@@ -126,6 +126,19 @@ func (s *Store) trouble(err error) error {
 	return &trouble{err}
 }
 
+// Trouble wraps what went wrong with a working file of a lease.
+func (s *Store) Trouble(err error) error { return s.trouble(err) }
+
+// CheckSpace refuses content of n bytes that the disk cannot hold, before a
+// gigabyte of it was written. It is a courtesy: others may use the space.
+func (s *Store) CheckSpace(n int64) error {
+	free, err := freeSpace(s.root)
+	if err == nil && n > free {
+		return &trouble{fault.Opaque(fmt.Errorf("store %s: %w: %d bytes are needed, %d are free; free space or choose another root directory", s.root, syscall.ENOSPC, n, free))}
+	}
+	return nil
+}
+
 func (s *Store) logger() *slog.Logger {
 	if s.Logger == nil {
 		return slog.New(slog.DiscardHandler)
