@@ -130,7 +130,10 @@ func (c *Cmd) canceled() {
 		c.Container.Signal(ctx, "SIGKILL")
 		return
 	}
-	if err := c.Cancel(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	switch err := c.Cancel(); {
+	case errors.Is(err, os.ErrProcessDone):
+		c.cancel = nil
+	case err != nil:
 		c.cancel = err
 	}
 }
@@ -157,8 +160,8 @@ func (c *Cmd) Wait() error {
 	switch {
 	case err != nil:
 		return c.fail(err)
-	case canceled != nil && (exit.Code != 0 || !errors.Is(canceled, c.ctx.Err())):
-		return c.fail(canceled)
+	case canceled != nil && (exit.Code != 0 || c.Cancel != nil): // else it was faster than our kill
+		return c.fail(stopped(canceled, newExit(exit)))
 	case exit.Code != 0:
 		return c.fail(&ExitError{Exit: *newExit(exit)})
 	}
@@ -188,6 +191,9 @@ func (c *Cmd) Run() error {
 // Output runs the container and returns what it wrote to its standard output.
 // An *ExitError has what it wrote to Stderr, if that was not set.
 func (c *Cmd) Output() ([]byte, error) {
+	if c.Stdout != nil {
+		return nil, c.fail(errStream("Stdout"))
+	}
 	var out bytes.Buffer
 	c.Stdout = &out
 	err := withStderr(&c.Stderr, c.Run)
@@ -196,8 +202,11 @@ func (c *Cmd) Output() ([]byte, error) {
 
 // CombinedOutput runs the container and returns its standard output and error.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
-	out := new(lockedBuffer)
-	c.Stdout, c.Stderr = out, out
+	if c.Stdout != nil || c.Stderr != nil {
+		return nil, c.fail(errStream("Stdout or Stderr"))
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
 	err := c.Run()
-	return out.b.Bytes(), err
+	return out.Bytes(), err
 }

@@ -112,7 +112,10 @@ func (x *Exec) canceled() {
 		x.session.Signal(9)
 		return
 	}
-	if err := x.Cancel(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	switch err := x.Cancel(); {
+	case errors.Is(err, os.ErrProcessDone):
+		x.cancel = nil
+	case err != nil:
 		x.cancel = err
 	}
 }
@@ -154,8 +157,8 @@ func (x *Exec) Wait() error {
 	switch {
 	case err != nil:
 		return x.fail(fault.Kind(ErrNotRunning, "the container ended while the process ran (%w)", err))
-	case canceled != nil && (exit.Code != 0 || !errors.Is(canceled, x.ctx.Err())):
-		return x.fail(canceled)
+	case canceled != nil && (exit.Code != 0 || x.Cancel != nil): // else it was faster than our kill
+		return x.fail(stopped(canceled, newExit(exit)))
 	case exit.Code != 0:
 		return x.fail(&ExitError{Exit: *newExit(exit)})
 	}
@@ -173,6 +176,9 @@ func (x *Exec) Run() error {
 // Output runs the process and returns what it wrote to Stdout. An *ExitError
 // has what it wrote to Stderr, if that was not set.
 func (x *Exec) Output() ([]byte, error) {
+	if x.Stdout != nil {
+		return nil, x.fail(errStream("Stdout"))
+	}
 	var out bytes.Buffer
 	x.Stdout = &out
 	err := withStderr(&x.Stderr, x.Run)
@@ -182,8 +188,11 @@ func (x *Exec) Output() ([]byte, error) {
 // CombinedOutput runs the process and returns what it wrote to Stdout and
 // Stderr.
 func (x *Exec) CombinedOutput() ([]byte, error) {
-	out := new(lockedBuffer)
-	x.Stdout, x.Stderr = out, out
+	if x.Stdout != nil || x.Stderr != nil {
+		return nil, x.fail(errStream("Stdout or Stderr"))
+	}
+	var out bytes.Buffer
+	x.Stdout, x.Stderr = &out, &out
 	err := x.Run()
-	return out.b.Bytes(), err
+	return out.Bytes(), err
 }

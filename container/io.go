@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -17,10 +18,21 @@ type joints struct {
 	theirs []*os.File // ends to hand over: stdin, stdout, stderr; nil for none
 	ours   []*os.File
 	out    sync.WaitGroup // copies of output
-	stdin  *os.File       // our end, for Close
+
+	mu  sync.Mutex // guards err
+	err error      // the first failure of a copy of output
+}
+
+// same reports whether both are one writer. A type that cannot be compared is
+// never the same.
+func same(a, b io.Writer) bool {
+	defer func() { recover() }()
+	return a != nil && a == b
 }
 
 // join makes pipes for the streams that are not nil and copies between them.
+// If stdout and stderr are the same writer they share a pipe, as in os/exec:
+// then one goroutine writes to it, and what a process wrote keeps its order.
 func join(stdin io.Reader, stdout, stderr io.Writer) (*joints, error) {
 	j := &joints{theirs: make([]*os.File, 3)}
 	if stdin != nil {
@@ -28,7 +40,7 @@ func join(stdin io.Reader, stdout, stderr io.Writer) (*joints, error) {
 		if err != nil {
 			return nil, err
 		}
-		j.theirs[0], j.stdin = r, w
+		j.theirs[0] = r
 		j.ours = append(j.ours, w)
 		go func() {
 			io.Copy(w, stdin)
@@ -37,6 +49,10 @@ func join(stdin io.Reader, stdout, stderr io.Writer) (*joints, error) {
 	}
 	for i, dst := range []io.Writer{stdout, stderr} {
 		if dst == nil {
+			continue
+		}
+		if i == 1 && same(stdout, stderr) {
+			j.theirs[2] = j.theirs[1]
 			continue
 		}
 		r, w, err := os.Pipe()
@@ -49,8 +65,8 @@ func join(stdin io.Reader, stdout, stderr io.Writer) (*joints, error) {
 		j.ours = append(j.ours, r)
 		j.out.Go(func() {
 			if _, err := io.Copy(dst, r); err != nil {
-				// Our reader failed: the container's writes must not block.
-				r.Close()
+				j.fail(err)
+				r.Close() // the container's writes must not block
 			}
 		})
 	}
@@ -63,8 +79,20 @@ func (j *joints) handed() {
 	j.theirs = make([]*os.File, 3)
 }
 
+func (j *joints) fail(err error) {
+	if errors.Is(err, os.ErrClosed) {
+		return // by us
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err == nil {
+		j.err = err
+	}
+}
+
 // wait returns when all output was copied, or, with a positive delay, after
-// that: something may hold a pipe open beyond the process's end.
+// that: something may hold a pipe open beyond the process's end. The error is
+// that of the first copy that failed.
 func (j *joints) wait(delay time.Duration) error {
 	done := make(chan struct{})
 	go func() { j.out.Wait(); close(done) }()
@@ -82,6 +110,11 @@ func (j *joints) wait(delay time.Duration) error {
 		f.Close()
 	}
 	<-done
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil {
+		err = j.err
+	}
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/journal"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
@@ -60,9 +61,6 @@ func (c *Container) failed(op string, err error) error {
 func (c *Container) ask(ctx context.Context, f func(*shim.Client) error) error {
 	client, err := c.control(ctx)
 	if err != nil {
-		if errors.Is(err, ErrNotRunning) && !c.exists() {
-			return fault.NotExist("no such container")
-		}
 		return err
 	}
 	defer client.Close()
@@ -183,6 +181,8 @@ func (c *Container) waitNext(ctx context.Context) (*record.Exit, error) {
 	if _, err := c.m.root.Load(c.id); err != nil {
 		return nil, err
 	}
+	ctx, done := context.WithCancel(ctx)
+	defer done()
 	go c.watchSupervisor(ctx)
 	for ev, err := range c.m.root.Log.Read(ctx, &journal.ReadOptions{Since: last, Follow: true}) {
 		if err != nil {
@@ -272,20 +272,47 @@ func (c *Container) Remove(ctx context.Context, opts *RemoveOptions) error {
 	return c.failed("remove", err)
 }
 
-func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
-	s, err := recovery.Judge(ctx, c.m.root, c.id)
-	switch {
-	case err != nil && (!opts.Force || errors.Is(err, os.ErrNotExist)):
-		return err
-	case err == nil && (s.Run != nil || s.Starting):
-		if !opts.Force {
-			return fault.Kind(ErrRunning, "the container is %s: stop it first, or remove it by force", s.Status)
+// rest takes the alive lock once nothing runs, by force if need be. The lock
+// is tried and not waited for: it may be held by one who is just starting the
+// container.
+func (c *Container) rest(ctx context.Context, force bool) (*flock.Lock, error) {
+	for {
+		s, err := recovery.Judge(ctx, c.m.root, c.id)
+		switch {
+		case err != nil && (!force || errors.Is(err, os.ErrNotExist)):
+			return nil, err
+		case err == nil && (s.Run != nil || s.Starting):
+			if !force {
+				return nil, fault.Kind(ErrRunning, "the container is %s: stop it first, or remove it by force", s.Status)
+			}
+			err := c.ask(ctx, func(client *shim.Client) error { return client.Signal(ctx, 9) })
+			if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil, err
+			}
 		}
-		if err := c.ask(ctx, func(client *shim.Client) error { return client.Signal(ctx, 9) }); err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
+		alive, err := c.m.root.TryAlive(c.id)
+		if !errors.Is(err, flock.ErrHeld) {
+			return alive, err
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
 		}
 	}
-	alive, err := c.m.root.Alive(ctx, c.id)
+}
+
+// pause is the time between two looks at a lock of somebody who is about to
+// release it, or to say on disk why not.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(2 * time.Millisecond):
+		return nil
+	}
+}
+
+func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
+	alive, err := c.rest(ctx, opts.Force)
 	if err != nil {
 		return err
 	}

@@ -103,10 +103,14 @@ func (c *Container) fail(op string, err error) error {
 	return fault.New("container "+op, record.Short(c.id), err)
 }
 
-// control connects to the container's supervisor.
+// control connects to the container's supervisor. A container that is gone is
+// fs.ErrNotExist.
 func (c *Container) control(ctx context.Context) (*shim.Client, error) {
 	client, err := shim.Dial(ctx, c.m.root, c.id)
 	if errors.Is(err, ErrNotRunning) {
+		if !c.exists() {
+			return nil, fault.NotExist("no such container")
+		}
 		if _, jerr := recovery.Judge(ctx, c.m.root, c.id); jerr != nil {
 			return nil, jerr
 		}

@@ -1,27 +1,14 @@
 package container
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os/exec"
-	"sync"
 
+	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/shim"
 )
-
-// lockedBuffer takes both output streams of a process.
-type lockedBuffer struct {
-	mu sync.Mutex // guards b
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
 
 // keep is how much an ExitError keeps of each end of the standard error, as
 // os/exec does.
@@ -85,4 +72,17 @@ func codeOf(err error) int {
 		return 126
 	}
 	return 125
+}
+
+// errStream is what Output and CombinedOutput say when a stream that they
+// collect is taken.
+func errStream(name string) error { return errors.New(name + " is already set") }
+
+// stopped is the error of a process that ended after its context had: it Is
+// the context's error, and an *ExitError too if the end was not clean.
+func stopped(cancel error, exit *Exit) error {
+	if exit.Code == 0 {
+		return cancel
+	}
+	return fault.Kind(cancel, "%w (%w)", cancel, &ExitError{Exit: *exit})
 }

@@ -87,7 +87,13 @@ func (c *Container) takeAlive(ctx context.Context) (*flock.Lock, error) {
 		case s.Status == record.Removing:
 			return nil, fault.NotExist("the container is being removed")
 		}
-		alive, err := c.m.root.Alive(ctx, c.id) // waits for a supervisor that is on its way out
+		alive, err := c.m.root.TryAlive(c.id)
+		if errors.Is(err, flock.ErrHeld) { // a supervisor on its way out, or another starter: look again
+			err = pause(ctx)
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
