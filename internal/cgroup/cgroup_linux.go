@@ -371,3 +371,32 @@ func CanLimitSwap() bool {
 	}
 	return false
 }
+
+// Controllers lists the controllers that groups made by this process can use.
+func Controllers() (map[string]bool, error) {
+	m, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	if m[0].controllers == nil {
+		paths, err := own()
+		if err != nil {
+			return nil, err
+		}
+		b, err := os.ReadFile(filepath.Join(m[0].dir, paths[""], "cgroup.controllers"))
+		if err != nil {
+			return nil, err
+		}
+		for f := range strings.FieldsSeq(string(b)) {
+			have[f] = true
+		}
+		return have, nil
+	}
+	for _, h := range m {
+		for _, c := range h.controllers {
+			have[c] = true
+		}
+	}
+	return have, nil
+}
