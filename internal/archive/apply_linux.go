@@ -33,8 +33,8 @@ type applier struct {
 	again bool   // isolated: lower layers must be in sight
 }
 
-// Apply unpacks the tar stream r into dir, which exists and, for the overlay
-// styles, is empty. It reads r to its end. Nothing outside dir is touched and
+// Apply unpacks the tar stream r into dir, which exists and, with Isolated or
+// Lowers, is empty. It reads r to its end. Nothing outside dir is touched and
 // no symbolic link is followed out of it; names that are absolute or climb
 // with ".." are clamped into dir, as Docker does. A later entry replaces an
 // earlier one, also a directory by a file and the other way round.
@@ -59,10 +59,12 @@ func Apply(ctx context.Context, dir string, r io.Reader, opts *ApplyOptions) (*A
 	if err == nil && a.lowers != nil {
 		err = a.complete(a.opaque["."])
 	}
-	// Also after a failure: directories must not stay closed to their owner
-	// where the tree lives on.
-	if ferr := a.finish(); err == nil {
-		err = ferr
+	// Also after a failure where the tree lives on: directories must not stay
+	// closed to their owner. Half a layer is thrown away.
+	if err == nil || !a.style.overlay() {
+		if ferr := a.finish(); err == nil {
+			err = ferr
+		}
 	}
 	if err != nil {
 		return nil, storeErr(err)
@@ -105,6 +107,15 @@ func (a *applier) prepare() error {
 	}
 	if !a.style.overlay() {
 		return nil
+	}
+	if a.isolated || a.opts.Lowers != nil {
+		list, err := names(a.root.fd)
+		if err != nil {
+			return pathErr("list", "root of the layer", err)
+		}
+		if len(list) > 0 {
+			return fault.Invalid("the directory for a layer is not empty: it holds %q", list[0])
+		}
 	}
 	// A setgid bit of the root would be inherited by all directories.
 	if err := unix.Chmod(procPath(a.root.fd), 0o755); err != nil {

@@ -4,7 +4,7 @@
 // kernel, or component by component on descriptors, inside that directory:
 // absolute names, "..", symbolic links and hard links cannot leave it,
 // whoever wrote the archive. [Settle] finishes a layer that was unpacked
-// without sight of the layers below it. Create is the way back.
+// without sight of the layers below it. [Create] is the way back, [ReadInRoot] reads one file.
 // [Decompress] finds out what a stream is compressed with.
 //
 // # Layers seen one at a time

@@ -87,6 +87,7 @@ func TestApplyRefuses(t *testing.T) {
 	needRoot(t)
 	out, unchanged := outsideDir(t)
 	long := strings.Repeat("n", 256)
+	big := int64(1) << 32
 	deep := strings.Repeat("d/", 2100) + "f"
 	cases := map[string][]*entry{
 		"hard link to outside":       {hardlink("h", out+"/secret")},
@@ -113,8 +114,8 @@ func TestApplyRefuses(t *testing.T) {
 		"root is a file":             {file(".", "x")},
 		"major number":               {device("n", tar.TypeChar, 4096, 0)},
 		"minor number":               {device("n", tar.TypeBlock, 0, 1<<20)},
-		"large uid":                  {file("f", "").owner(1<<32-1, 0)},
-		"larger gid":                 {dir("f", 0).owner(0, 1<<40)},
+		"large uid":                  {file("f", "").owner(int(big-1), 0)},
+		"larger gid":                 {dir("f", 0).owner(0, int(big<<8|1<<31))},
 		"negative uid":               {file("f", "").owner(-1, 0)},
 		"attribute without a prefix": {file("f", "").xattr("security.capability", "nonsense")},
 		"unknown type":               {{tar.Header{Typeflag: 'D', Name: "dumpdir"}, ""}},

@@ -90,12 +90,20 @@ func metaOf(st *unix.Stat_t) Meta {
 // times are for utimensat. As with Docker the access time is never before the
 // modification time.
 func (m *Meta) times() [2]unix.Timespec {
-	mt := unix.Timespec{Sec: m.Mtime.Unix(), Nsec: int64(m.Mtime.Nanosecond())}
-	at := mt
+	mt := timespec(m.Mtime)
 	if m.Atime.After(m.Mtime) {
-		at = unix.Timespec{Sec: m.Atime.Unix(), Nsec: int64(m.Atime.Nanosecond())}
+		return [2]unix.Timespec{timespec(m.Atime), mt}
 	}
-	return [2]unix.Timespec{at, mt}
+	return [2]unix.Timespec{mt, mt}
+}
+
+// timespec falls back to 1970 where the architecture's type is too small.
+func timespec(t time.Time) unix.Timespec {
+	ts, err := unix.TimeToTimespec(t)
+	if err != nil {
+		return unix.Timespec{}
+	}
+	return ts
 }
 
 func chownErr(err error, m *Meta) error {
