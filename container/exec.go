@@ -88,7 +88,7 @@ func (x *Exec) Start() error {
 		client.Close()
 		return x.fail(err)
 	}
-	req := &shim.Exec{Args: x.Args, Env: x.Env, Dir: x.Dir, User: x.User, TTY: x.TTY, Privileged: x.Privileged}
+	req := &shim.Exec{Args: x.Args, Env: x.Env, Dir: x.Dir, User: x.User, TTY: x.TTY, Width: x.Width, Height: x.Height, Privileged: x.Privileged}
 	x.session, err = client.Exec(x.ctx, req, j.theirs[0], j.theirs[1], j.theirs[2])
 	if err != nil {
 		j.close()
@@ -97,9 +97,6 @@ func (x *Exec) Start() error {
 	}
 	j.handed()
 	x.joints, x.Pid = j, x.session.Pid
-	if x.TTY && x.Width > 0 && x.Height > 0 {
-		x.session.Resize(x.Width, x.Height)
-	}
 	x.stop = context.AfterFunc(x.ctx, x.canceled)
 	return nil
 }

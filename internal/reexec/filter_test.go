@@ -2,15 +2,15 @@ package reexec
 
 import (
 	"bytes"
-	"slices"
+	"reflect"
 	"testing"
 )
 
 func TestEncodeDecode(t *testing.T) {
 	prog := bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 3)
-	for _, reaper := range [][]string{nil, {"sh", "-c", "exit 3"}} {
+	for _, reaper := range []*Reaper{nil, {Args: []string{"sh", "-c", "exit 3"}, Env: []string{"A=b"}}} {
 		p, flags, args, err := decode(Encode(prog, 4, reaper))
-		if err != nil || !bytes.Equal(p, prog) || flags != 4 || !slices.Equal(args, reaper) {
+		if err != nil || !bytes.Equal(p, prog) || flags != 4 || !reflect.DeepEqual(args, reaper) {
 			t.Errorf("decode: %v %d %v %v", p, flags, args, err)
 		}
 	}

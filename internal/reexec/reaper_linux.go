@@ -20,7 +20,7 @@ import (
 // Nothing of the host may stay open here: unlike a process that goes through
 // execve, this one keeps what is not closed, and the container's root can look
 // into it.
-func reap(args []string, fifo int) {
+func reap(command *Reaper, fifo int) {
 	unix.Dup3(fifo, FilterFD, unix.O_CLOEXEC)
 	utils.UnsafeCloseFrom(FilterFD + 1) // also the pipes that tell the shim we are ready
 	w, err := unix.Open("/proc/self/fd/"+strconv.Itoa(FilterFD), unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -33,7 +33,7 @@ func reap(args []string, fifo int) {
 
 	all := make(chan os.Signal, 64)
 	signal.Notify(all)
-	child := run(args)
+	child := run(command)
 	for s := range all {
 		switch s {
 		case syscall.SIGURG: // the Go runtime's own
@@ -46,12 +46,13 @@ func reap(args []string, fifo int) {
 }
 
 // run starts the command. On a terminal it becomes the foreground group.
-func run(args []string) int {
-	path, err := exec.LookPath(args[0])
+func run(command *Reaper) int {
+	args := command.Args
+	path, err := exec.LookPath(args[0]) // libcontainer has set PATH
 	if err != nil {
 		os.Exit(127)
 	}
-	attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	attr := &syscall.ProcAttr{Env: command.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err == nil {
 		attr.Sys = &syscall.SysProcAttr{Foreground: true, Ctty: 0}
 	}

@@ -49,7 +49,7 @@ func isInit() bool {
 // hook installs the filter and binds init's life to the shim's.
 type hook struct {
 	installed bool
-	reaper    []string // the command, if this init stays as its reaper
+	reaper    *Reaper // the command, if this init stays as its reaper
 	fifo      int
 	quiet     bool
 }

@@ -109,7 +109,7 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 	}
 	lp.Init = true
 	if c.reaper {
-		f, err := sealed(reexec.Encode(c.seccomp.Program, c.seccomp.Flags, p.Spec.Args))
+		f, err := sealed(reexec.Encode(c.seccomp.Program, c.seccomp.Flags, &reexec.Reaper{Args: p.Spec.Args, Env: p.Spec.Env}))
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/amphora-go/amphora/internal/runtime"
 	"github.com/amphora-go/amphora/internal/wire"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // handleExec runs a further process. Without a terminal the client's pipes
@@ -56,7 +57,7 @@ func (s *shim) handleExec(conn *wire.Conn, req *Request, files []*os.File) {
 	}()
 	how := p.Wait()
 	if io != nil {
-		io.drain(func() bool { return true })
+		io.drain(func() bool { return true }, nil)
 	}
 	conn.Send(Reply{Exit: &record.Exit{Code: how.Code, Signal: how.Signal}})
 }
@@ -72,17 +73,32 @@ func (s *shim) exec(x *Exec, pipes []*os.File) (*runtime.Running, *stdio, error)
 	var io *stdio
 	finish := func(bool) error { wire.CloseAll(pipes); return nil }
 	if x.TTY {
-		io = &stdio{}
-		io.stdout = &fanout{log: discardOutput, flush: func(time.Time) {}}
-		io.stderr = io.stdout
-		if err := s.connect(io, pipes, true, nil); err != nil {
-			return nil, nil, err
+		out := &fanout{log: discardOutput, flush: func(time.Time) {}}
+		io = newStdio(out, out)
+		in, _, err := io.connect(pipes, true, nil)
+		if in != nil {
+			io.input = append(io.input, in)
 		}
-		if finish, err = io.prepare(p, true); err != nil {
+		if err == nil {
+			finish, err = io.prepare(p, true)
+		}
+		if err != nil {
+			io.feedAll(false)
+			io.finish()
 			return nil, nil, err
 		}
 	} else {
-		p.Stdin, p.Stdout, p.Stderr = pipes[0], pipes[1], pipes[2]
+		for i, f := range []**os.File{&p.Stdin, &p.Stdout, &p.Stderr} {
+			if *f = pipes[i]; pipes[i] == nil {
+				continue
+			}
+			// The process shares the mode of the client's end, and few programs
+			// expect EAGAIN there.
+			if err := blocking(pipes[i]); err != nil {
+				wire.CloseAll(pipes)
+				return nil, nil, err
+			}
+		}
 	}
 	var running *runtime.Running
 	err = s.do(func() error {
@@ -96,10 +112,32 @@ func (s *shim) exec(x *Exec, pipes []*os.File) (*runtime.Running, *stdio, error)
 		running, err = box.Exec(p)
 		return err
 	})
-	if ferr := finish(err == nil); err == nil {
+	started := err == nil
+	if ferr := finish(started); err == nil {
 		err = ferr
 	}
+	if err != nil {
+		if started { // only its terminal failed
+			running.Signal(unix.SIGKILL)
+			running.Wait()
+		}
+		if io != nil {
+			io.finish()
+		}
+	}
 	return running, io, err
+}
+
+// blocking takes O_NONBLOCK off a pipe.
+func blocking(f *os.File) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := rc.Control(func(fd uintptr) { err = unix.SetNonblock(int(fd), false) }); cerr != nil {
+		return cerr
+	}
+	return err
 }
 
 func (s *shim) execSpec(x *Exec) (*specs.Process, error) {
@@ -107,6 +145,9 @@ func (s *shim) execSpec(x *Exec) (*specs.Process, error) {
 	p := *s.cfg.OCI.Process
 	s.mu.Unlock()
 	p.Args, p.Terminal, p.ConsoleSize = x.Args, x.TTY, nil
+	if x.Width > 0 && x.Height > 0 {
+		p.ConsoleSize = &specs.Box{Width: uint(x.Width), Height: uint(x.Height)}
+	}
 	p.Env = mergeEnv(p.Env, x.Env)
 	if x.TTY && !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }) {
 		p.Env = append(p.Env, "TERM=xterm")

@@ -30,23 +30,22 @@ func (s *shim) live() {
 	for {
 		exit := s.oneRun()
 		if !s.wants(exit) {
+			s.recordExit(exit)
 			s.end(exit)
 			return
 		}
 		if exit.Finished.Sub(exit.Started) > backoffReset {
 			backoff = backoffFirst
 		}
-		if err := s.again(exit, backoff); err != nil {
-			exit.Error = err.Error()
-			s.end(exit)
+		if last := s.again(exit, backoff); last != nil {
+			s.end(last)
 			return
 		}
 		backoff = min(2*backoff, backoffMax)
 	}
 }
 
-// oneRun waits for the first process to end and its output with it, and
-// records that.
+// oneRun waits for the first process to end and its output with it.
 func (s *shim) oneRun() *record.Exit {
 	how := s.init.Wait()
 	group := s.c.Cgroup
@@ -56,12 +55,13 @@ func (s *shim) oneRun() *record.Exit {
 	s.stdio.drain(func() bool {
 		pids, err := cgroup.Pids(group)
 		return err == nil && len(pids) == 0
-	})
+	}, s.stopping)
+	s.log.Flush(time.Now()) // readers stop once the exit is recorded
 	step.At("exit.drained")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	exit := &record.Exit{Code: how.Code, Signal: how.Signal, Started: s.run.Started, Finished: time.Now().UTC(),
-		OOMKilled: how.Signal == int(syscall.SIGKILL) && cgroup.OOMKills(group) > 0, Restarts: s.run.Restarts}
+		OOMKilled: how.Code == 128+int(syscall.SIGKILL) && cgroup.OOMKills(group) > 0, Restarts: s.run.Restarts}
 	return exit
 }
 
@@ -91,55 +91,77 @@ func (s *shim) wants(exit *record.Exit) bool {
 }
 
 func (s *shim) recordExit(exit *record.Exit) {
-	attrs := map[string]string{"exitCode": fmt.Sprint(exit.Code)}
+	attrs, c := map[string]string{"exitCode": fmt.Sprint(exit.Code)}, s.current()
 	if exit.OOMKilled {
-		s.root.LogEvent(context.Background(), s.c, "oom", nil)
+		s.root.LogEvent(context.Background(), c, "oom", nil)
 	}
 	if exit.Signal != 0 {
 		attrs["signal"] = fmt.Sprint(exit.Signal)
 	}
-	if err := s.root.Exited(context.Background(), s.c, exit, attrs); err != nil {
+	if err := s.root.Exited(context.Background(), c, exit, attrs); err != nil {
 		// A full disk must not keep the container from ending: whoever comes
 		// next finds the run without a supervisor and recovers it.
 		exit.Error = err.Error()
 	}
 }
 
-// again runs the container once more after a pause.
-func (s *shim) again(exit *record.Exit, pause time.Duration) error {
+// again runs the container once more after a pause. It returns what was the
+// last exit if it does not run then: a caller stopped it, or it failed to
+// start. That exit is recorded, the run is not ended yet.
+func (s *shim) again(exit *record.Exit, pause time.Duration) *record.Exit {
 	s.recordExit(exit)
 	if err := s.do(s.box.Destroy); err != nil {
-		return err
+		exit.Error = err.Error()
+		return exit
 	}
 	s.mu.Lock()
 	s.run = &record.Run{Boot: s.launch.Boot, Status: record.Restarting, Shim: s.run.Shim, ShimStart: s.run.ShimStart, Restarts: s.run.Restarts + 1}
 	s.box, s.init = nil, nil
-	run := s.run
+	run := *s.run
 	s.mu.Unlock()
-	if err := s.root.Begin(s.c, run); err != nil {
-		return err
+	if err := s.root.Begin(s.c, &run); err != nil {
+		exit.Error = err.Error()
+		return exit
 	}
 	step.At("restart.begun")
 	select {
 	case <-s.stopping:
-		return errEnded
+		s.root.Failed(s.c, exit)
+		return exit
 	case <-time.After(pause):
 	}
-	run.Status = record.Running
-	return s.do(func() error { return s.startInit(nil) })
+	s.mu.Lock()
+	s.run.Status = record.Running
+	s.mu.Unlock()
+	if err := s.do(func() error { return s.startInit(nil) }); err != nil {
+		return s.failedAgain(err)
+	}
+	s.mu.Lock()
+	stop := s.stop
+	s.mu.Unlock()
+	if stop { // who asked found no process to signal
+		s.kill()
+	}
+	return nil
 }
 
-// end records the last exit, tells everybody, and leaves nothing behind.
+// failedAgain records why a restart did not start.
+func (s *shim) failedAgain(err error) *record.Exit {
+	run := s.snapshot()
+	exit := &record.Exit{Code: exitCode(err), Error: err.Error(), Started: run.Started, Finished: time.Now().UTC(), Restarts: run.Restarts}
+	if run.Seq > 0 { // the start was logged: its end is too
+		s.recordExit(exit)
+	} else {
+		s.root.Failed(s.c, exit)
+	}
+	return exit
+}
+
+// end tells everybody of the last exit, and leaves nothing behind.
 func (s *shim) end(exit *record.Exit) {
 	s.mu.Lock()
-	recorded := s.box == nil // a restart failed: its exit stands already
 	s.exit = exit
 	s.mu.Unlock()
-	if recorded {
-		s.root.Failed(s.c, exit)
-	} else {
-		s.recordExit(exit)
-	}
 	s.log.Close()
 	s.socket.Close()
 	os.Remove(s.root.Socket(s.c.ID))
@@ -213,7 +235,7 @@ func (s *shim) stopContainer(sig int, grace time.Duration, byCaller bool) {
 		s.markStopped()
 	}
 	if running == nil {
-		return
+		return // between two runs: again sees stop
 	}
 	running.Signal(syscall.Signal(sig))
 	s.thaw()
@@ -289,6 +311,6 @@ func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Con
 		if err := f(s.box); err != nil {
 			return err
 		}
-		return s.root.SetStatus(context.Background(), s.c, s.run, to, action)
+		return s.root.SetStatus(context.Background(), s.current(), s.run, to, action)
 	})
 }

@@ -98,6 +98,8 @@ type Exec struct {
 	Dir        string   `json:"dir,omitempty"`
 	User       string   `json:"user,omitempty"`
 	TTY        bool     `json:"tty,omitempty"`
+	Width      uint16   `json:"width,omitempty"` // of the terminal, in cells
+	Height     uint16   `json:"height,omitempty"`
 	Privileged bool     `json:"privileged,omitempty"`
 }
 

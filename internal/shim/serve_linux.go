@@ -165,27 +165,31 @@ func (s *shim) await(conn *wire.Conn, until string) {
 }
 
 // signal goes to the container's first process. SIGKILL ends all of it, and
-// like Docker's kill it counts as a stop.
+// like Docker's kill it counts as a stop; so does the container's own stop
+// signal: policies do not start it again.
 func (s *shim) signal(sig int) error {
 	s.mu.Lock()
-	running, c := s.init, s.c
+	running := s.init
 	s.mu.Unlock()
-	if running == nil {
-		return fault.ErrNotRunning
-	}
-	if sig == int(unix.SIGKILL) {
-		s.kill()
+	switch sig {
+	case int(unix.SIGKILL):
 		s.markStopped()
+		s.kill()
 		return nil
-	}
-	if sig == c.Stop.Signal { // a caller asks it to end: do not start it again
+	case s.c.Stop.Signal:
+		s.markStopped()
 		s.mu.Lock()
 		if !s.stop {
 			s.stop = true
 			close(s.stopping)
 		}
 		s.mu.Unlock()
-		s.markStopped()
+		if running == nil {
+			return nil // it waits to be started again, and now will not be
+		}
+	}
+	if running == nil {
+		return fault.ErrNotRunning
 	}
 	return running.Signal(syscall.Signal(sig))
 }
@@ -241,31 +245,29 @@ func (s *shim) handleAttach(conn *wire.Conn, req *Request, files []*os.File) {
 	}
 	s.answers.Add(1)
 	defer s.answers.Done()
-	var mu sync.Mutex
-	open, worst := 0, "end"
-	over := make(chan struct{})
+	a := &attachment{over: make(chan struct{})}
 	for _, p := range pipes[1:] {
 		if p != nil {
-			open++
+			a.open++
 		}
 	}
-	if open == 0 {
-		open = 1 // stdin alone: until the client or the container goes
-		go func() { <-s.ended; close(over) }()
-	}
-	closed := func(reason string) {
-		mu.Lock()
-		defer mu.Unlock()
-		if reason == "slow" {
-			worst = reason
+	input := a.open == 0 // stdin alone: until the client or the container goes
+	in, sinks, err := io.connect(pipes, false, a.closed)
+	defer func() {
+		for _, k := range sinks {
+			io.stdout.drop(k, "end")
+			io.stderr.drop(k, "end")
 		}
-		if open--; open == 0 {
-			close(over)
-		}
+	}()
+	if in != nil {
+		go io.feed(in)
 	}
-	conn.Send(Reply{})
-	if err := s.connect(io, pipes, false, closed); err != nil {
+	conn.Send(Reply{Error: wire.Pack(err)})
+	if err != nil {
 		return
+	}
+	if input {
+		go func() { <-io.done; a.closed("end") }()
 	}
 	gone := make(chan struct{})
 	go func() {
@@ -283,10 +285,26 @@ func (s *shim) handleAttach(conn *wire.Conn, req *Request, files []*os.File) {
 		}
 	}()
 	select {
-	case <-over:
-		mu.Lock()
-		defer mu.Unlock()
-		conn.Send(Reply{Closed: worst})
-	case <-gone: // its sinks go at the next write
+	case <-a.over:
+		conn.Send(Reply{Closed: a.reason})
+	case <-gone:
+	}
+}
+
+// attachment is over when all its output pipes are closed, or one was too slow.
+type attachment struct {
+	mu     sync.Mutex // guards open and reason
+	open   int
+	reason string
+	over   chan struct{} // after that reason does not change
+}
+
+func (a *attachment) closed(reason string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open--
+	if a.reason == "" && (reason == "slow" || a.open <= 0) {
+		a.reason = reason
+		close(a.over)
 	}
 }

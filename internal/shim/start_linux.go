@@ -89,10 +89,14 @@ func (s *shim) startInit(files []*os.File) error {
 		return err
 	}
 	step.At("start.prepared")
-	s.box, err = runtime.Create(&runtime.Config{StateDir: s.root.RuntimeDir(), ID: s.c.ID, Spec: spec, Seccomp: filter, Reaper: s.cfg.Init})
+	box, err := runtime.Create(&runtime.Config{StateDir: s.root.RuntimeDir(), ID: s.c.ID, Spec: spec, Seccomp: filter, Reaper: s.cfg.Init})
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.box = box
+	run := *s.run
+	s.mu.Unlock()
 	step.At("start.created")
 	io, err := s.streams(files)
 	if err != nil {
@@ -103,7 +107,7 @@ func (s *shim) startInit(files []*os.File) error {
 	if err != nil {
 		return err
 	}
-	s.init, err = s.box.Start(p, func(pid int) error {
+	running, err := box.Start(p, func(pid int) error {
 		step.At("start.fifo")
 		if err := s.checkLimits(); err != nil {
 			return err
@@ -112,51 +116,76 @@ func (s *shim) startInit(files []*os.File) error {
 		if err != nil {
 			return err
 		}
-		s.run.Pid, s.run.PidStart, s.run.Started = pid, st.StartTime, time.Now().UTC()
-		if err := s.root.Started(context.Background(), s.c, s.run); err != nil {
+		run.Pid, run.PidStart, run.Started = pid, st.StartTime, time.Now().UTC()
+		if err := s.root.Started(context.Background(), s.current(), &run); err != nil {
 			return err
 		}
 		step.At("start.recorded")
 		return nil
 	})
+	s.mu.Lock()
+	*s.run = run // its number says whether the start is in the log
+	s.mu.Unlock()
 	if err := errors.Join(err, finish(err == nil)); err != nil {
+		if running != nil { // only its terminal failed
+			running.Signal(unix.SIGKILL)
+			running.Wait()
+		}
 		io.finish()
 		return err
 	}
-	s.stdio = io
+	s.mu.Lock()
+	s.init, s.stdio = running, io
+	s.mu.Unlock()
 	return nil
+}
+
+// current is the container's record as it is now: its name may have changed
+// since the start.
+func (s *shim) current() *record.Container {
+	if c, err := s.root.Load(s.c.ID); err == nil {
+		return c
+	}
+	return s.c
 }
 
 // streams makes the fan-out of the container's output, with the pipes that
 // came with the launch request as lossless readers.
 func (s *shim) streams(files []*os.File) (*stdio, error) {
-	io := &stdio{once: s.cfg.StdinOnce}
-	io.stdout = &fanout{name: logs.Stdout, log: s.logOutput, flush: s.flushLog}
-	io.stderr = &fanout{name: logs.Stderr, log: s.logOutput, flush: s.flushLog}
-	if s.c.TTY {
-		io.stderr = io.stdout
+	stdout := &fanout{name: logs.Stdout, log: s.logOutput, flush: s.flushLog}
+	stderr := stdout
+	if !s.c.TTY {
+		stderr = &fanout{name: logs.Stderr, log: s.logOutput, flush: s.flushLog}
 	}
-	return io, s.connect(io, files, true, nil)
+	io := newStdio(stdout, stderr)
+	io.once = s.cfg.StdinOnce
+	in, _, err := io.connect(files, true, nil)
+	if in != nil {
+		io.input = append(io.input, in)
+	}
+	return io, err
 }
 
-// connect gives pipes of a client (stdin, stdout, stderr; nil for none) to a
-// process's streams.
-func (s *shim) connect(io *stdio, files []*os.File, lossless bool, closed func(string)) error {
-	for i, o := range []*fanout{nil, io.stdout, io.stderr} {
+// connect gives pipes of a client (stdin, stdout, stderr; nil for none) to the
+// streams. The caller feeds the returned stdin.
+func (s *stdio) connect(files []*os.File, lossless bool, closed func(string)) (in *os.File, sinks []*sink, err error) {
+	for i, o := range []*fanout{nil, s.stdout, s.stderr} {
 		if i >= len(files) || files[i] == nil {
 			continue
 		}
 		f, err := pollable(files[i])
 		if err != nil {
-			return err
+			return in, sinks, err
 		}
 		if o == nil {
-			io.input = append(io.input, f)
+			in = f
 			continue
 		}
-		o.add(&sink{f: f, lossless: lossless, closed: closed})
+		sink := &sink{f: f, lossless: lossless, closed: closed}
+		sinks = append(sinks, sink)
+		o.add(sink)
 	}
-	return nil
+	return in, sinks, nil
 }
 
 // prepare fills in the process's ends. The returned function closes our

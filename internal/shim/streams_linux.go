@@ -44,19 +44,6 @@ func (o *fanout) add(s *sink) {
 	o.sinks = append(o.sinks, s)
 }
 
-// remove takes a sink out because its client is gone.
-func (o *fanout) remove(s *sink) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for i := range o.sinks {
-		if o.sinks[i] == s {
-			o.sinks = append(o.sinks[:i:i], o.sinks[i+1:]...)
-			s.close("end")
-			return
-		}
-	}
-}
-
 func (s *sink) close(reason string) {
 	s.f.Close()
 	if s.closed != nil {
@@ -67,14 +54,15 @@ func (s *sink) close(reason string) {
 // pump reads until the last writer is gone. One read, one timestamp, one
 // write to the log. The buffer starts small, since most containers are quiet,
 // and grows with what the pipe delivers.
-func (o *fanout) pump(r *os.File, progress func()) {
+func (o *fanout) pump(r *os.File, busy func(bool)) {
 	buf := make([]byte, 4<<10)
 	waiting := false // for the rest of a line
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
-			progress()
+			busy(true)
 			o.write(buf[:n])
+			busy(false)
 			if unfinished := buf[n-1] != '\n'; unfinished != waiting {
 				waiting = unfinished
 				o.await(r, waiting)
@@ -120,6 +108,7 @@ func (o *fanout) write(p []byte) {
 	}
 }
 
+// drop takes a sink out and closes it, unless that was done already.
 func (o *fanout) drop(s *sink, reason string) {
 	o.mu.Lock()
 	kept := make([]*sink, 0, len(o.sinks))
@@ -184,8 +173,14 @@ type stdio struct {
 	master *os.File // terminal
 	reads  []*os.File
 	input  []*os.File // stdin pipes of the clients there at the start
-	last   time.Time  // of the last output, for the end of a stream held open
+	last   time.Time  // when output last moved, for the end of a stream held open
+	busy   int        // pumps that are writing what they read
 	wg     sync.WaitGroup
+	done   chan struct{} // closed by finish
+}
+
+func newStdio(stdout, stderr *fanout) *stdio {
+	return &stdio{stdout: stdout, stderr: stderr, done: make(chan struct{})}
 }
 
 // pollable makes our end of a pipe or terminal one that the runtime's poller
@@ -266,10 +261,15 @@ func (s *stdio) terminal(master *os.File) error {
 
 func (s *stdio) run(o *fanout, r *os.File) {
 	s.wg.Go(func() {
-		o.pump(r, func() {
+		o.pump(r, func(writing bool) {
 			s.mu.Lock()
+			defer s.mu.Unlock()
 			s.last = time.Now()
-			s.mu.Unlock()
+			if writing {
+				s.busy++
+			} else {
+				s.busy--
+			}
 		})
 	})
 }
@@ -315,29 +315,39 @@ func (s *stdio) resize(width, height uint16) error {
 }
 
 // drain waits for the end of output after the process ended: until the last
-// writer closed, or until all are dead (gone) and 2 s passed without data.
-// Something outside the container may hold a pipe open for ever.
-func (s *stdio) drain(gone func() bool) {
+// writer closed, or until all are dead (gone) and 2 s passed in which nothing
+// moved: something outside the container may hold a pipe open for ever. A
+// lossless reader that is slow has all the time it wants, unless the container
+// was told to end (stopping).
+func (s *stdio) drain(gone func() bool, stopping <-chan struct{}) {
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
+	defer s.finish()
 	const quiet = 2 * time.Second
 	for {
 		select {
 		case <-done:
-			s.finish()
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
 		s.mu.Lock()
-		idle := time.Since(s.last)
+		idle, busy := time.Since(s.last), s.busy > 0
 		s.mu.Unlock()
-		if idle > quiet && gone() {
+		if idle <= quiet || !gone() {
+			continue
+		}
+		if !busy {
 			for _, r := range s.reads {
 				r.Close()
 			}
 			<-done
-			s.finish()
 			return
+		}
+		select {
+		case <-stopping: // what is left in the pipes goes to the log alone
+			s.stdout.end()
+			s.stderr.end()
+		default:
 		}
 	}
 }
@@ -355,4 +365,5 @@ func (s *stdio) finish() {
 	}
 	s.stdout.end()
 	s.stderr.end()
+	close(s.done)
 }
