@@ -1,0 +1,9 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+func moreSignals(func(os.Signal)) (stop func()) { return func() {} }
+
+func (a *app) followSize(func(width, height uint16)) (stop func()) { return func() {} }
