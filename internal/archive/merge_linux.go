@@ -64,7 +64,7 @@ func (s *settler) mergeFile(fd int, n, from, to string) error {
 // mergeImplicit resolves the directory anew: lower layers may have a link
 // there, too.
 func (s *settler) mergeImplicit(fd int, n, from, dest string) error {
-	d, err := s.dir(dest)
+	d, err := s.into(dest)
 	if err != nil {
 		return err
 	}

@@ -164,7 +164,7 @@ func (s *settler) move(p string) error {
 	if err := unix.Renameat(d.fd, path.Base(p), s.root.fd, tmp); err != nil {
 		return err
 	}
-	dest, err := s.dir(p)
+	dest, err := s.into(p)
 	if err != nil {
 		return err
 	}
@@ -172,6 +172,20 @@ func (s *settler) move(p string) error {
 		return err
 	}
 	return nil
+}
+
+// into is dir for what moves.
+func (s *settler) into(name string) (*dirRef, error) {
+	d, err := s.dir(name)
+	if err != nil {
+		return nil, err
+	}
+	for p := d.path; p != "."; p = path.Dir(p) {
+		if err := s.checkOver(p); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
 }
 
 // forgetMoved drops what is pending below dir; merge finds it out again.

@@ -81,12 +81,15 @@ func (t *tree) step(d *dirRef, c string, create bool) (*dirRef, string, error) {
 	if len(p) > pathMax {
 		return nil, "", fault.Invalid("path is longer than %d bytes", pathMax)
 	}
-	if next := t.cached(p); next != nil {
-		return next, "", nil
+	next := t.cached(p)
+	if next == nil {
+		var err error
+		if next, err = t.child(d, c, p); err != nil {
+			return nil, "", err
+		}
 	}
-	next, err := t.child(d, c, p)
-	if err != nil || next != nil {
-		return next, "", err
+	if next != nil {
+		return next, "", t.checkOver(p)
 	}
 	target, err := readlinkat(d.fd, c)
 	switch {
@@ -117,6 +120,19 @@ func (t *tree) step(d *dirRef, c string, create bool) (*dirRef, string, error) {
 		return nil, "", err
 	}
 	return t.missing(d, c, p, create)
+}
+
+// checkOver asks for the archive when a directory of the layer stands where the
+// lower layers have something else: earlier entries met that.
+func (t *tree) checkOver(p string) error {
+	if !t.strict {
+		return nil
+	}
+	n, err := t.lowers.lookup(p)
+	if err == nil && (n.kind == kindLink || n.kind == kindOther) {
+		err = ErrReapply
+	}
+	return err
 }
 
 // missing is step where the tree has nothing at p.
