@@ -167,7 +167,9 @@ func (s *shim) become() error {
 	// Better that the kernel kills a container than its supervisor. Not
 	// permitted without CAP_SYS_RESOURCE; then both are as likely.
 	os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0)
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	// Caught and dropped, not ignored: processes of the container would inherit
+	// that, also from a launcher that ignores them, and ctrl-c would do nothing.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	return nil
 }
 
