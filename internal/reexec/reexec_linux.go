@@ -68,6 +68,10 @@ func (h *hook) Fire(e *logrus.Entry) error {
 		// take another way.
 		h.quiet = true
 		logrus.SetFormatter(silence{})
+		// The pipe they would go to is closed before the command is executed:
+		// one more message then, as for a command that is missing, would have
+		// logrus complain on the container's standard error.
+		logrus.SetOutput(io.Discard)
 	}
 	switch {
 	case strings.Contains(e.Message, HookCapability):
