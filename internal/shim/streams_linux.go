@@ -292,7 +292,10 @@ func (s *stdio) feed(r *os.File) {
 func (s *stdio) closeStdin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stdin != nil && s.master == nil {
+	if s.master != nil {
+		return // input to a terminal never ends: who detached may come back
+	}
+	if s.stdin != nil {
 		s.stdin.Close()
 	}
 	s.stdin = nil
