@@ -1,0 +1,50 @@
+package main
+
+import "fmt"
+
+// goal is a ratio that amphora has set itself.
+type goal struct {
+	text         string
+	title        string // of the result
+	kind         string
+	theirs, ours string
+	least        float64 // theirs divided by ours shall be at least this
+}
+
+// The numbers are those of the project's plan. The last two of "run" are the
+// same goal for both ways of using amphora.
+var goals = []goal{
+	{"run 5 times faster than docker run", titleRun, command, "docker run", nameCLI, 5},
+	{"run 5 times faster than docker's API", titleRun, api, "docker API", nameLibrary, 5},
+	{"run at most 1.6 times as long as runc run", titleRun, command, "runc run, no seccomp", nameCLI, 1 / 1.6},
+	{"the same, library from a fresh process", titleRun, command, "runc run, no seccomp", nameFresh, 1 / 1.6},
+	{"exec 6 times faster than docker exec", titleExec, command, "docker exec", nameCLI, 6},
+	{"exec 6 times faster than docker's API", titleExec, api, "docker API", nameLibrary, 6},
+}
+
+// judge compares the results with the goals that they let judge.
+func judge(results []*result) []string {
+	var lines []string
+	for _, g := range goals {
+		for _, r := range results {
+			theirs, ours := r.find(g.theirs, g.kind), r.find(g.ours, g.kind)
+			if r.Title != g.title || theirs == nil || ours == nil {
+				continue
+			}
+			ratio := theirs.median() / ours.median()
+			lines = append(lines, line(ratio >= g.least, g.text, fmt.Sprintf("%s / %s = %.2f, wanted %.2f", g.theirs, g.ours, ratio, g.least)))
+		}
+	}
+	for _, r := range results {
+		lines = append(lines, r.Goals...)
+	}
+	return lines
+}
+
+func line(ok bool, goal, found string) string {
+	mark := "met"
+	if !ok {
+		mark = "MISSED"
+	}
+	return mark + "\t" + goal + "\t" + found
+}
