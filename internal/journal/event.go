@@ -20,6 +20,14 @@ type Event struct {
 	Attributes map[string]string `json:"attrs,omitempty"`
 }
 
+// entry is an event on disk. File is the base name of the file that Update
+// replaced with it: an object has several files, and a prepared one that was
+// never logged must not be taken for another's that got its number.
+type entry struct {
+	Event
+	File string `json:"file,omitempty"`
+}
+
 // header is the first line of a segment. First is the number of its first
 // event; Boot the boot in which it was begun.
 type header struct {
@@ -59,11 +67,11 @@ func checkLine(line []byte) ([]byte, bool) {
 	return body, crc32.Checksum(body, castagnoli) == want
 }
 
-func decodeEvent(line []byte) (Event, bool) {
-	var ev Event
+func decodeEvent(line []byte) (entry, bool) {
+	var ev entry
 	body, ok := checkLine(line)
 	if !ok || json.Unmarshal(body, &ev) != nil || ev.Seq == 0 {
-		return Event{}, false
+		return entry{}, false
 	}
 	return ev, true
 }

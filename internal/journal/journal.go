@@ -36,10 +36,10 @@ import (
 )
 
 const (
-	segmentSize = 4 << 20  // bytes after which a new segment begins
-	segmentKeep = 16       // segments kept: 64 MiB, some 300 000 events
-	bootJump    = 1 << 20  // more than can be appended between two writebacks (30 s) of a kernel
-	tailRead    = 64 << 10 // longest event that is found at the end of a segment
+	segmentSize = 4 << 20 // bytes after which a new segment begins
+	segmentKeep = 16      // segments kept: 64 MiB, some 300 000 events
+	bootJump    = 1 << 20 // more than can be appended between two writebacks (30 s) of a kernel
+	tailFirst   = 2 << 10 // bytes first read to find the end of a segment: most events are shorter
 )
 
 // Journal appends to and reads one log. It holds no descriptor between calls
@@ -67,7 +67,7 @@ func (j *Journal) Dir() string { return j.dir }
 
 // Update logs ev and replaces the file at path by what encode returns for the
 // event's number. With sync all of it survives power loss when Update
-// returns. Whoever calls holds the object's lock.
+// returns. Nobody else updates that file meanwhile.
 func (j *Journal) Update(ctx context.Context, ev Event, path string, sync bool, encode func(seq uint64) ([]byte, error)) (uint64, error) {
 	next := path + ".next"
 	prepare := func(seq uint64) error {
@@ -77,7 +77,7 @@ func (j *Journal) Update(ctx context.Context, ev Event, path string, sync bool, 
 		}
 		return writeNext(next, data, sync)
 	}
-	seq, err := j.commit(ctx, ev, sync, prepare, func(uint64) error { return os.Rename(next, path) })
+	seq, err := j.commit(ctx, entry{ev, filepath.Base(path)}, sync, prepare, func(uint64) error { return os.Rename(next, path) })
 	if err != nil {
 		os.Remove(next)
 		return 0, err
@@ -90,13 +90,23 @@ func (j *Journal) Update(ctx context.Context, ev Event, path string, sync bool, 
 	return seq, nil
 }
 
-// Settle finishes or drops what a killed Update of path left behind. Whoever
-// calls holds the object's lock; id is the object's.
+// Settle finishes or drops what a killed Update of path left behind; id is the
+// object's. An Update holds the log's lock from the preparation of its file to
+// its end, so that what is found under that lock has lost its writer: Settle
+// may be called at any time, also while others update the same object.
 func (j *Journal) Settle(ctx context.Context, path, id string, seqOf func([]byte) (uint64, error)) error {
 	next := path + ".next"
+	if _, err := os.Lstat(next); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	l, err := j.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
 	data, err := os.ReadFile(next)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil // its writer lived
 	}
 	if err != nil {
 		return fault.Opaque(err)
@@ -106,11 +116,23 @@ func (j *Journal) Settle(ctx context.Context, path, id string, seqOf func([]byte
 		if err != nil {
 			return err
 		}
-		if logged.ID == id {
+		if logged.ID == id && (logged.File == filepath.Base(path) || logged.File == "") {
 			return fault.Opaque(os.Rename(next, path))
 		}
 	}
 	return fault.Opaque(os.Remove(next))
+}
+
+// lock is the log's lock between processes.
+func (j *Journal) lock(ctx context.Context) (*flock.Lock, error) {
+	if err := os.MkdirAll(j.dir, 0o711); err != nil {
+		return nil, fault.Opaque(err)
+	}
+	l, err := flock.Acquire(ctx, filepath.Join(j.dir, "lock"), flock.Exclusive)
+	if err != nil && ctx.Err() == nil {
+		err = fault.Opaque(err)
+	}
+	return l, err
 }
 
 // Commit logs ev and then runs write, under the journal's lock: for changes
@@ -120,21 +142,18 @@ func (j *Journal) Commit(ctx context.Context, ev Event, write func(seq uint64) e
 	if write == nil {
 		write = func(uint64) error { return nil }
 	}
-	return j.commit(ctx, ev, false, func(uint64) error { return nil }, write)
+	return j.commit(ctx, entry{Event: ev}, false, func(uint64) error { return nil }, write)
 }
 
-func (j *Journal) commit(ctx context.Context, ev Event, sync bool, prepare, publish func(uint64) error) (uint64, error) {
+func (j *Journal) commit(ctx context.Context, ev entry, sync bool, prepare, publish func(uint64) error) (uint64, error) {
 	if ev.Time.IsZero() {
 		ev.Time = time.Now().UTC()
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := os.MkdirAll(j.dir, 0o711); err != nil {
-		return 0, fault.Opaque(err)
-	}
-	l, err := flock.Acquire(ctx, filepath.Join(j.dir, "lock"), flock.Exclusive)
+	l, err := j.lock(ctx)
 	if err != nil {
-		return 0, fault.Opaque(err)
+		return 0, err
 	}
 	defer l.Release()
 	f, err := j.openTail()
@@ -154,8 +173,8 @@ func (j *Journal) commit(ctx context.Context, ev Event, sync bool, prepare, publ
 	}
 	step.At("journal.appended")
 	if err := publish(ev.Seq); err != nil {
-		abort := Event{Seq: ev.Seq + 1, Time: ev.Time, Type: ev.Type, Action: "abort", ID: ev.ID,
-			Attributes: map[string]string{"of": strconv.FormatUint(ev.Seq, 10)}}
+		abort := entry{Event: Event{Seq: ev.Seq + 1, Time: ev.Time, Type: ev.Type, Action: "abort", ID: ev.ID,
+			Attributes: map[string]string{"of": strconv.FormatUint(ev.Seq, 10)}}}
 		return 0, errors.Join(fault.Opaque(err), j.append(f, abort))
 	}
 	step.At("journal.published")
@@ -165,7 +184,7 @@ func (j *Journal) commit(ctx context.Context, ev Event, sync bool, prepare, publ
 	return ev.Seq, nil
 }
 
-func (j *Journal) append(f *os.File, ev Event) error {
+func (j *Journal) append(f *os.File, ev entry) error {
 	line, err := encodeLine(ev)
 	if err != nil {
 		return err
@@ -253,29 +272,43 @@ func (j *Journal) begin(first uint64) (*os.File, error) {
 // findTail finds the last whole line of a segment and cuts off what a killed
 // writer left after it.
 func (j *Journal) findTail(f *os.File, name string, size int64) error {
-	from := max(0, size-tailRead)
+	for length := int64(tailFirst); ; length *= 8 {
+		found, err := j.tailIn(f, name, size, max(0, size-length))
+		if err != nil || found {
+			return err
+		}
+		if length >= size {
+			return fmt.Errorf("journal segment %s: no valid line in it; move it away to go on with a new log", f.Name())
+		}
+	}
+}
+
+// tailIn looks for the last whole line after from.
+func (j *Journal) tailIn(f *os.File, name string, size, from int64) (bool, error) {
 	buf := make([]byte, size-from)
 	if _, err := f.ReadAt(buf, from); err != nil && err != io.EOF {
-		return err
+		return false, err
 	}
 	end := bytes.LastIndexByte(buf, '\n') + 1
 	for end > 0 {
 		start := bytes.LastIndexByte(buf[:end-1], '\n') + 1
-		body, ok := checkLine(buf[start : end-1])
-		if ok && (start > 0 || from == 0) {
+		if start == 0 && from > 0 {
+			return false, nil // its beginning lies before from
+		}
+		if body, ok := checkLine(buf[start : end-1]); ok {
 			seq, err := lineSeq(body)
 			if err != nil {
-				return err
+				return false, err
 			}
 			j.tail = tail{segment: name, size: from + int64(end), seq: seq}
 			if j.tail.size < size {
-				return f.Truncate(j.tail.size)
+				return true, f.Truncate(j.tail.size)
 			}
-			return nil
+			return true, nil
 		}
 		end = start
 	}
-	return fmt.Errorf("journal segment %s: no valid line in its last %d bytes; move it away to go on with a new log", f.Name(), len(buf))
+	return false, nil
 }
 
 // lineSeq is the number that stands after a line: an event's own, or, for a

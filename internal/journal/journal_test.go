@@ -201,3 +201,115 @@ func TestSegmentsAreBounded(t *testing.T) {
 		t.Errorf("%d segments kept, want %d", len(segs), segmentKeep)
 	}
 }
+
+// A follower that read half a line must see the one that is written in its
+// place.
+func TestFollowerSurvivesTornLine(t *testing.T) {
+	dir := t.TempDir()
+	j := Open(dir)
+	commit := func(id string) {
+		t.Helper()
+		if _, err := j.Commit(t.Context(), Event{Type: "engine", Action: "test", ID: id}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit("one")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := make(chan Event)
+	go func() {
+		defer close(got)
+		for ev, err := range Open(dir).Read(ctx, &ReadOptions{Follow: true}) {
+			if err != nil {
+				return
+			}
+			got <- ev
+		}
+	}()
+	if ev := <-got; ev.ID != "one" {
+		t.Fatalf("first event %+v", ev)
+	}
+	segs, err := j.segments()
+	if err != nil || len(segs) != 1 {
+		t.Fatal(segs, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, segs[0]), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := encodeLine(entry{Event: Event{Seq: 2, Type: "engine", Action: "test", ID: "torn"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Write(line[:len(line)/2])
+	f.Close()
+	for _, id := range []string{"two", "three"} {
+		commit(id)
+		if ev := <-got; ev.ID != id {
+			t.Fatalf("got %+v, want %s", ev, id)
+		}
+	}
+}
+
+// Two files of one object: what was prepared for one and never logged is not
+// taken for the other's that got its number.
+func TestSettleKnowsTheFile(t *testing.T) {
+	dir := t.TempDir()
+	j := Open(filepath.Join(dir, "journal"))
+	if err := os.WriteFile(filepath.Join(dir, "a.next"), []byte(`{"Seq":1,"Name":"never logged"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	encode := func(seq uint64) ([]byte, error) { return json.Marshal(object{seq, "b"}) }
+	if _, err := j.Update(t.Context(), Event{ID: "x"}, filepath.Join(dir, "b"), false, encode); err != nil {
+		t.Fatal(err)
+	}
+	seqOf := func(b []byte) (uint64, error) {
+		var o object
+		err := json.Unmarshal(b, &o)
+		return o.Seq, err
+	}
+	if err := j.Settle(t.Context(), filepath.Join(dir, "a"), "x", seqOf); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "a.next"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s exists: %v", name, err)
+		}
+	}
+}
+
+// Settling beside a live writer must not take its prepared file away.
+func TestSettleBesideWriter(t *testing.T) {
+	dir := t.TempDir()
+	j := Open(filepath.Join(dir, "journal"))
+	path := filepath.Join(dir, "a")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			_, err := j.Update(t.Context(), Event{ID: "x"}, path, false, func(seq uint64) ([]byte, error) {
+				return json.Marshal(object{seq, fmt.Sprint(i)})
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	other := Open(filepath.Join(dir, "journal"))
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		err := other.Settle(t.Context(), path, "x", func(b []byte) (uint64, error) {
+			var o object
+			err := json.Unmarshal(b, &o)
+			return o.Seq, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -36,10 +36,20 @@ func (j *Journal) Read(ctx context.Context, opts *ReadOptions) iter.Seq2[Event, 
 		opts = &ReadOptions{}
 	}
 	return func(yield func(Event, error) bool) {
+		for ev, err := range j.entries(ctx, opts) {
+			if !yield(ev.Event, err) {
+				return
+			}
+		}
+	}
+}
+
+func (j *Journal) entries(ctx context.Context, opts *ReadOptions) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
 		r := reader{j: j, opts: opts, seen: opts.Since}
 		defer r.close()
 		if err := r.run(ctx, yield); err != nil {
-			yield(Event{}, err)
+			yield(entry{}, err)
 		}
 	}
 }
@@ -51,7 +61,9 @@ type reader struct {
 	segment string
 	f       *os.File
 	buf     *bufio.Reader
-	part    []byte // a line whose newline was not there yet
+	off     int64 // where the next line begins
+	last    bool  // another segment exists: this one does not change any more
+	again   int64 // where a line was damaged and is read once more, or -1
 	w       *watch.Watcher
 }
 
@@ -64,7 +76,7 @@ func (r *reader) close() {
 	}
 }
 
-func (r *reader) run(ctx context.Context, yield func(Event, error) bool) error {
+func (r *reader) run(ctx context.Context, yield func(entry, error) bool) error {
 	if r.opts.Follow {
 		if err := os.MkdirAll(r.j.dir, 0o711); err != nil {
 			return fault.Opaque(err)
@@ -136,14 +148,24 @@ func (r *reader) open(segment string) error {
 	if r.f != nil {
 		r.f.Close()
 	}
-	r.f, r.segment, r.part = f, segment, nil
+	r.f, r.segment, r.off, r.last, r.again = f, segment, 0, false, -1
 	r.buf = bufio.NewReaderSize(f, 32<<10)
+	return nil
+}
+
+// back goes to the beginning of the line that was just read: it was torn, and
+// the next writer cuts a torn line off and writes its own there.
+func (r *reader) back() error {
+	if _, err := r.f.Seek(r.off, io.SeekStart); err != nil {
+		return fault.Opaque(err)
+	}
+	r.buf.Reset(r.f)
 	return nil
 }
 
 // drain yields all whole lines there are. It returns false when the consumer
 // wants no more.
-func (r *reader) drain(ctx context.Context, yield func(Event, error) bool) (bool, error) {
+func (r *reader) drain(ctx context.Context, yield func(entry, error) bool) (bool, error) {
 	for {
 		if r.f == nil {
 			if err := r.first(); err != nil || r.f == nil {
@@ -151,30 +173,32 @@ func (r *reader) drain(ctx context.Context, yield func(Event, error) bool) (bool
 			}
 		}
 		line, err := r.buf.ReadBytes('\n')
-		r.part = append(r.part, line...)
 		if err == io.EOF {
-			next, err := r.next()
-			if err != nil {
-				return false, err
-			}
-			switch next {
-			case "":
-				return true, nil
-			case r.segment: // it grew meanwhile
-			default:
-				if err := r.open(next); err != nil {
+			if len(line) > 0 {
+				if err := r.back(); err != nil {
 					return false, err
 				}
+			}
+			more, err := r.further()
+			if err != nil || !more {
+				return err == nil, err
 			}
 			continue
 		}
 		if err != nil {
 			return false, fault.Opaque(err)
 		}
-		ev, ok := decodeEvent(r.part[:len(r.part)-1])
-		r.part = r.part[:0]
+		ev, ok := decodeEvent(line[:len(line)-1])
+		if !ok && r.again != r.off {
+			r.again = r.off
+			if err := r.back(); err != nil {
+				return false, err
+			}
+			continue
+		}
+		r.off += int64(len(line))
 		if !ok || ev.Seq <= r.seen {
-			continue // a header, a torn line, or before the point asked for
+			continue // a header, a damaged line, or before the point asked for
 		}
 		r.seen = ev.Seq
 		if !r.opts.After.IsZero() && !ev.Time.After(r.opts.After) {
@@ -189,24 +213,25 @@ func (r *reader) drain(ctx context.Context, yield func(Event, error) bool) (bool
 	}
 }
 
-// next is the segment to go on with after the end of this one was seen: ""
-// when there is none. A segment gets no more lines once another exists, but it
-// may have got some before the list was read: then it is this one again.
-func (r *reader) next() (string, error) {
+// further goes on after the end of a segment was seen. It returns false when
+// there is no more. A segment gets no more lines once another exists, but it
+// may have got some before the list was read: it is read to its end once more.
+func (r *reader) further() (bool, error) {
 	segs, err := r.j.segments()
 	if err != nil {
-		return "", fault.Opaque(err)
+		return false, fault.Opaque(err)
 	}
 	for _, s := range segs {
 		if s <= r.segment {
 			continue
 		}
-		if rest, err := r.buf.Peek(1); err == nil && len(rest) > 0 {
-			return r.segment, nil
+		if !r.last {
+			r.last = true
+			return true, nil
 		}
-		return s, nil
+		return true, r.open(s)
 	}
-	return "", nil
+	return false, nil
 }
 
 // Last is the number of the newest event, 0 when there is none.
@@ -222,18 +247,18 @@ func (j *Journal) Last(ctx context.Context) (uint64, error) {
 	if err := r.open(last); err != nil {
 		return 0, err
 	}
-	_, err = r.drain(ctx, func(ev Event, _ error) bool { seq = ev.Seq; return true })
+	_, err = r.drain(ctx, func(ev entry, _ error) bool { seq = ev.Seq; return true })
 	return seq, err
 }
 
-// find returns the event with that number, or a zero Event.
-func (j *Journal) find(ctx context.Context, seq uint64) (Event, error) {
-	for ev, err := range j.Read(ctx, &ReadOptions{Since: seq - 1}) {
+// find returns the event with that number, or a zero one.
+func (j *Journal) find(ctx context.Context, seq uint64) (entry, error) {
+	for ev, err := range j.entries(ctx, &ReadOptions{Since: seq - 1}) {
 		if errors.Is(err, ErrTooOld) {
-			return Event{}, nil
+			return entry{}, nil
 		}
 		if err != nil {
-			return Event{}, err
+			return entry{}, err
 		}
 		if ev.Seq == seq {
 			return ev, nil
@@ -242,7 +267,7 @@ func (j *Journal) find(ctx context.Context, seq uint64) (Event, error) {
 			break
 		}
 	}
-	return Event{}, nil
+	return entry{}, nil
 }
 
 // LastOf is the newest event of one object among those kept, a zero Event

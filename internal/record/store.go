@@ -79,12 +79,6 @@ func (r *Root) Load(id string) (*Container, error) {
 	return c, nil
 }
 
-// LoadConfig reads config.json.
-func (r *Root) LoadConfig(id string) (*Config, error) {
-	c := new(Config)
-	return c, fault.Opaque(r.read(id, "config.json", c))
-}
-
 func (r *Root) read(id, name string, v any) error {
 	path := r.Path(id, name)
 	b, err := os.ReadFile(path)

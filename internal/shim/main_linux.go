@@ -88,7 +88,7 @@ type shim struct {
 
 // Main is the shim's main function. control is the socket to the launcher.
 func Main(control *os.File) int {
-	debug.SetGCPercent(50) // a shim idles for its whole life: small beats fast
+	frugal()
 	logrus.SetOutput(io.Discard)
 	unix.Prctl(unix.PR_SET_NAME, uintptr(nameBytes(helperName)), 0, 0, 0)
 	conn, err := wire.FromFile(control)

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	maxPacket = 64 << 10 // well below the default socket buffer of 208 KiB
+	maxPacket = 8 << 10 // most messages are far shorter, and every receiver needs a buffer of that size
 	maxFiles  = 16
+	backlog   = 128      // clients that may knock at once
 	maxBody   = 16 << 20 // of a message in a memfd
 )
 
@@ -99,16 +100,29 @@ func Listen(path string) (*Listener, error) {
 		return nil, err
 	}
 	defer done()
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: p, Net: "unixpacket"})
+	// By hand: package net would read the system's backlog limit through a
+	// buffer of 64 KiB that every idle supervisor then keeps.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close() // FileListener has a copy
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: p}); err != nil {
+		return nil, &os.PathError{Op: "bind", Path: path, Err: err}
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // by the short name it could be another's
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return &Listener{l}, nil
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // by the short name it could be another's
+	return &Listener{l.(*net.UnixListener)}, nil
 }
 
 // Accept waits for a connection.
