@@ -9,7 +9,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -17,21 +16,36 @@ import (
 	"github.com/amphora-go/amphora/internal/flock"
 )
 
-// Names of containers and volumes: Docker's rule.
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
-
 // maxName keeps a name usable as a host name label's file name.
 const maxName = 200
 
 // CheckName says whether a container or volume may be called that.
 func CheckName(name string) error {
-	if !nameRule.MatchString(name) || len(name) > maxName {
+	if !validName(name) {
 		return fault.Invalid("invalid name %q: use two to %d letters, digits, '_', '.' or '-', beginning with a letter or digit", name, maxName)
 	}
 	return nil
 }
 
-var idRule = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// validName is Docker's rule: [a-zA-Z0-9][a-zA-Z0-9_.-]+. By hand: this
+// package is initialised in every supervisor, and regular expressions are
+// compiled then.
+func validName(name string) bool {
+	for i, c := range []byte(name) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+		case i > 0 && (c == '_' || c == '.' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return len(name) >= 2 && len(name) <= maxName
+}
+
+// IsID reports whether s is a container's id: 64 lower-case hex digits.
+func IsID(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
 
 // NewID returns a random id of 64 hex digits. Its first 12 never look like a
 // decimal number, which some clients would take for one.
@@ -54,7 +68,7 @@ func (r *Root) IDs() ([]string, error) {
 	}
 	ids := make([]string, 0, len(entries))
 	for _, e := range entries {
-		if idRule.MatchString(e.Name()) {
+		if IsID(e.Name()) {
 			ids = append(ids, e.Name())
 		}
 	}
@@ -129,13 +143,13 @@ func (r *Root) Find(ref string) (string, error) {
 	if ref == "" {
 		return "", fault.Invalid("the container's name is empty")
 	}
-	if idRule.MatchString(ref) {
+	if IsID(ref) {
 		if _, err := os.Stat(r.Path(ref, "record.json")); err == nil {
 			return ref, nil
 		}
 	}
 	if !strings.ContainsAny(ref, "/\x00") {
-		if id, err := os.Readlink(r.namePath(ref)); err == nil && idRule.MatchString(id) {
+		if id, err := os.Readlink(r.namePath(ref)); err == nil && IsID(id) {
 			if c, err := r.Load(id); err == nil && c.Name == ref {
 				return id, nil
 			}
@@ -155,20 +169,24 @@ func (r *Root) Find(ref string) (string, error) {
 	return "", fault.Invalid("%d containers have ids that begin with %q: give more digits", len(ids), ref)
 }
 
-var (
-	adjectives = strings.Fields("amber ample bold brave brisk calm civil clear clever cosy crisp deft eager early fair fleet fond gentle glad grand happy hardy keen kind lively loyal lucid mellow merry mild neat nimble noble patient plain proud quick quiet ready round sharp silent smart snug solid steady still sunny swift tidy vivid warm wise witty young")
-	nouns      = strings.Fields("acorn alder anchor apple badger barley basket beacon birch brook cedar clover cobalt comet copper crane delta ember falcon fern finch garnet harbor hazel heron ibis iris island ivy jasper juniper kettle lantern larch lemon linden lotus maple meadow mica moss nectar oak olive onyx opal orchid otter pebble pine plum poplar quartz quill raven reed robin rowan saffron sage spruce thistle tulip walnut willow wren")
+const (
+	adjectives = "amber ample bold brave brisk calm civil clear clever cosy crisp deft eager early fair fleet fond gentle glad grand happy hardy keen kind lively loyal lucid mellow merry mild neat nimble noble patient plain proud quick quiet ready round sharp silent smart snug solid steady still sunny swift tidy vivid warm wise witty young"
+	nouns      = "acorn alder anchor apple badger barley basket beacon birch brook cedar clover cobalt comet copper crane delta ember falcon fern finch garnet harbor hazel heron ibis iris island ivy jasper juniper kettle lantern larch lemon linden lotus maple meadow mica moss nectar oak olive onyx opal orchid otter pebble pine plum poplar quartz quill raven reed robin rowan saffron sage spruce thistle tulip walnut willow wren"
 )
 
 // randomName makes an adjective_noun; later tries add digits.
 func randomName(try int) string {
-	pick := func(n int) int64 {
+	number := func(n int) int64 {
 		i, _ := rand.Int(rand.Reader, big.NewInt(int64(n)))
 		return i.Int64()
 	}
-	name := adjectives[pick(len(adjectives))] + "_" + nouns[pick(len(nouns))]
+	pick := func(words string) string {
+		list := strings.Fields(words)
+		return list[number(len(list))]
+	}
+	name := pick(adjectives) + "_" + pick(nouns)
 	if try > 3 {
-		name = fmt.Sprintf("%s%d", name, pick(100000))
+		name = fmt.Sprintf("%s%d", name, number(100000))
 	}
 	return name
 }
@@ -205,7 +223,7 @@ func (r *Root) SweepNames() error {
 	}
 	for _, e := range entries {
 		holder, err := os.Readlink(r.namePath(e.Name()))
-		if err != nil || !idRule.MatchString(holder) {
+		if err != nil || !IsID(holder) {
 			continue
 		}
 		if stale, err := r.staleName(e.Name(), holder); err == nil && stale {
