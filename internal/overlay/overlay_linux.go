@@ -11,11 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errNoAppend: this kernel takes the layers as one string only.
+var errNoAppend = errors.New("lowerdir+ is not known")
+
 // Open makes the overlay as a mount that is attached nowhere: it is reached
-// through the returned descriptor and goes with it.
+// through the returned descriptor and goes with it. On kernels before 6.5 it
+// can have 14 layers.
 func Open(l Layers) (*os.File, error) {
 	if err := prepare(l); err != nil {
 		return nil, err
+	}
+	if l.Upper == "" && len(l.Lower) == 1 {
+		return single(l.Lower[0]) // no overlay has one layer alone
 	}
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -44,6 +51,9 @@ func Open(l Layers) (*os.File, error) {
 // Mount attaches the overlay at target in this mount namespace.
 func Mount(target string, l Layers) error {
 	f, err := Open(l)
+	if errors.Is(err, errNoAppend) {
+		return mountLegacy(target, l)
+	}
 	if err != nil {
 		return err
 	}
@@ -74,30 +84,26 @@ func prepare(l Layers) error {
 }
 
 func configure(fs int, l Layers) error {
-	var fds []string
-	for _, dir := range l.Lower {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fault.Opaque(&os.PathError{Op: "open layer", Path: dir, Err: err})
-		}
-		defer unix.Close(fd)
-		fds = append(fds, fmt.Sprintf("/proc/self/fd/%d", fd))
+	fds, err := openAll(l.Lower)
+	if err != nil {
+		return err
 	}
+	defer closeAll(fds)
 	if err := lower(fs, fds); err != nil {
 		return err
 	}
 	if l.Upper == "" {
 		return nil
 	}
-	for _, kv := range [][2]string{{"upperdir", l.Upper}, {"workdir", l.Work}} {
-		fd, err := unix.Open(kv[1], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fault.Opaque(&os.PathError{Op: "open", Path: kv[1], Err: err})
-		}
-		defer unix.Close(fd)
-		// By descriptor: a string of fsconfig ends at 256 bytes.
-		if err := unix.FsconfigSetString(fs, kv[0], fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
-			return fmt.Errorf("%s=%s: %w", kv[0], kv[1], err)
+	writable, err := openAll([]string{l.Upper, l.Work})
+	if err != nil {
+		return err
+	}
+	defer closeAll(writable)
+	// By descriptor: a string of fsconfig ends at 256 bytes.
+	for i, key := range []string{"upperdir", "workdir"} {
+		if err := unix.FsconfigSetString(fs, key, procPath(writable[i])); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	if l.Volatile {
@@ -108,20 +114,95 @@ func configure(fs int, l Layers) error {
 	return nil
 }
 
+func openAll(dirs []string) (fds []int, err error) {
+	for _, dir := range dirs {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			closeAll(fds)
+			return nil, fault.Opaque(&os.PathError{Op: "open layer", Path: dir, Err: err})
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+func joined(fds []int) string {
+	names := make([]string, len(fds))
+	for i, fd := range fds {
+		names[i] = procPath(fd)
+	}
+	return strings.Join(names, ":")
+}
+
+// single is a read-only copy of the mount at dir, attached nowhere.
+func single(dir string) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fault.Opaque(&os.PathError{Op: "open_tree", Path: dir, Err: err})
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if err != nil && !errors.Is(err, unix.ENOSYS) { // before 5.12 the mount's user must not write
+		f.Close()
+		return nil, fault.Opaque(&os.PathError{Op: "mount_setattr", Path: dir, Err: err})
+	}
+	return f, nil
+}
+
+// legacyOptions is the page that mount(2) passes, and its end.
+const legacyOptions = 4095
+
+// mountLegacy mounts with mount(2): names of descriptors are short, so that
+// some 200 layers fit into its page.
+func mountLegacy(target string, l Layers) error {
+	fds, err := openAll(l.Lower)
+	if err != nil {
+		return err
+	}
+	defer closeAll(fds)
+	options := "lowerdir=" + joined(fds)
+	if l.Upper != "" {
+		writable, err := openAll([]string{l.Upper, l.Work})
+		if err != nil {
+			return err
+		}
+		defer closeAll(writable)
+		options += ",upperdir=" + procPath(writable[0]) + ",workdir=" + procPath(writable[1])
+		if l.Volatile {
+			options += ",volatile" // 5.10, our floor
+		}
+	}
+	if len(options) > legacyOptions {
+		return fault.Unsupported("an image of %d layers needs Linux 6.5 or newer (lowerdir+)", len(l.Lower))
+	}
+	if err := unix.Mount("overlay", target, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount %d layers on %s: %w", len(l.Lower), target, err)
+	}
+	return nil
+}
+
 // lower adds the layers one by one; kernels before 6.5 take them only as one
 // string, of 256 bytes.
-func lower(fs int, fds []string) error {
+func lower(fs int, fds []int) error {
 	for i, fd := range fds {
-		err := unix.FsconfigSetString(fs, "lowerdir+", fd)
+		err := unix.FsconfigSetString(fs, "lowerdir+", procPath(fd))
 		if err == nil {
 			continue
 		}
 		if i > 0 || !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("layer %d of %d: %w", i+1, len(fds), err)
 		}
-		all := strings.Join(fds, ":")
+		all := joined(fds)
 		if len(all) > 255 {
-			return fault.Unsupported("an image of %d layers needs Linux 6.5 or newer (lowerdir+)", len(fds))
+			return fault.Kind(errNoAppend, "%w", fault.Unsupported("an image of %d layers needs Linux 6.5 or newer here (lowerdir+)", len(fds)))
 		}
 		return unix.FsconfigSetString(fs, "lowerdir", all)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,87 @@ func TestTwoHundredLayers(t *testing.T) {
 			t.Errorf("lowest layer is not seen: %v", err)
 		}
 		f.Close()
+	}
+}
+
+func TestMountLegacy(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	var l Layers
+	for i := range 150 {
+		d := filepath.Join(dir, fmt.Sprint("a rather long name of a layer's directory ", i))
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, fmt.Sprint("f", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l.Lower = append(l.Lower, d)
+	}
+	l.Upper, l.Work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	target := filepath.Join(dir, "target")
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepare(l); err != nil {
+		t.Fatal(err)
+	}
+	inNamespace(t, func() error {
+		if err := mountLegacy(target, l); err != nil {
+			return err
+		}
+		_, err := os.Stat(filepath.Join(target, "f149"))
+		return err
+	})
+	for range 100 {
+		l.Lower = append(l.Lower, l.Lower...)
+		if len(l.Lower) > 500 {
+			break
+		}
+	}
+	if err := mountLegacy(target, l); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("%d layers: %v", len(l.Lower), err)
+	}
+}
+
+// inNamespace runs f in a mount namespace of its own, whose thread is thrown
+// away.
+func inNamespace(t *testing.T, f func() error) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			done <- err
+			return
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOneLayerIsReadOnly(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(Layers{Lower: []string{dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := readAt(f, "f"); err != nil || string(b) != "x" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	if _, err := unix.Openat(int(f.Fd()), "f", unix.O_WRONLY, 0); !errors.Is(err, unix.EROFS) {
+		t.Errorf("open for writing: %v, want EROFS", err)
 	}
 }
 
