@@ -63,6 +63,7 @@ func (s *Store) containerUse(id, file string) (*ContainerUse, error) {
 		ImageID  digest.Digest `json:"imageID"`
 		Manifest digest.Digest `json:"manifest"`
 		Layers   []string      `json:"layers"`
+		Mounted  []string      `json:"mountLayers"` // of images that it mounts
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
 		if file != "record.json" {
@@ -73,5 +74,5 @@ func (s *Store) containerUse(id, file string) (*ContainerUse, error) {
 	if r.Version > containerVersion {
 		return nil, fault.Unsupported("record of container %s has version %d, this program reads up to %d: update it", id, r.Version, containerVersion)
 	}
-	return &ContainerUse{ID: id, ImageID: r.ImageID, Manifest: r.Manifest, Layers: r.Layers}, nil
+	return &ContainerUse{ID: id, ImageID: r.ImageID, Manifest: r.Manifest, Layers: append(r.Layers, r.Mounted...)}, nil
 }
