@@ -4,6 +4,7 @@
 package step
 
 import (
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -13,6 +14,11 @@ import (
 type Plan struct {
 	Name string `json:"name"`
 	At   int    `json:"at,omitempty"`
+	// Helper spares this process: only its helper processes act.
+	Helper bool `json:"helper,omitempty"`
+	// List is a file to which the name of each point passed is appended, a
+	// line each. With Name empty it lists and does nothing else.
+	List string `json:"list,omitempty"`
 }
 
 var (
@@ -41,10 +47,12 @@ func Disarm() { armed.Store(nil) }
 // Armed returns the plan to hand to a helper process, nil when there is none.
 func Armed() *Plan {
 	s := armed.Load()
-	if s == nil || s.plan.Name == "" {
+	if s == nil || s.hook != nil {
 		return nil
 	}
-	return &s.plan
+	p := s.plan
+	p.Helper = false
+	return &p
 }
 
 // At marks a point.
@@ -57,6 +65,12 @@ func At(name string) {
 		s.hook(name)
 		return
 	}
+	if s.plan.Helper {
+		return
+	}
+	if s.plan.List != "" {
+		s.list(name)
+	}
 	if s.plan.Name != name {
 		return
 	}
@@ -67,4 +81,15 @@ func At(name string) {
 	if n == s.plan.At {
 		kill()
 	}
+}
+
+// list appends name to the plan's file: one write, so that the lines of
+// several processes do not mix.
+func (s *state) list(name string) {
+	f, err := os.OpenFile(s.plan.List, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return
+	}
+	f.WriteString(name + "\n")
+	f.Close()
 }

@@ -53,7 +53,7 @@ func ChildCommand(t testing.TB, name string, plan step.Plan, args ...string) *ex
 	}
 	cmd := exec.CommandContext(t.Context(), exe, append([]string{"testenv-child"}, args...)...)
 	cmd.Env = append(os.Environ(), envDir+"="+runDir, envChild+"="+name)
-	if plan.Name != "" {
+	if plan != (step.Plan{}) {
 		data, err := json.Marshal(plan)
 		if err != nil {
 			t.Fatal(err)
