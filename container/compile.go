@@ -37,6 +37,8 @@ type facts struct {
 	joinDir string                                    // its directory
 	mounts  []volume.Mount                            // the Spec's, and the image's volumes
 	volumes map[string]claimed                        // by target
+	images  map[string][]string                       // layers of mounted images, by target
+	copy    bool                                      // no overlay here
 	device  func(Device) ([]specs.LinuxDevice, error) // looks at the host's /dev
 	all     func() ([]specs.LinuxDevice, error)       // all of them, for privileged containers
 }
@@ -124,7 +126,7 @@ func settings(spec *Spec, img *image.RunConfig, f *facts, c *compiled, mode stri
 			r.Labels[k] = v
 		}
 	}
-	r.AutoRemove = spec.AutoRemove
+	r.AutoRemove, r.Copy = spec.AutoRemove, f.copy
 	r.Restart = record.Restart{Policy: spec.Restart.Policy, Max: spec.Restart.MaxRetries}
 	r.Cgroup = path.Join(f.base, f.id)
 	r.Stdin, r.TTY = spec.Stdin, spec.TTY

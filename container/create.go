@@ -46,7 +46,7 @@ type draft struct {
 	spec   *Spec
 	facts  facts
 	image  *image.Image
-	lease  *image.Lease
+	leases []*image.Lease
 	claims []*volumes.Claim
 }
 
@@ -92,8 +92,8 @@ func (m *Manager) create(ctx context.Context, spec *Spec, opts *CreateOptions) (
 // volumes that were made for this container go again.
 func (d *draft) close(ctx context.Context, failed bool) error {
 	var errs error
-	if d.lease != nil {
-		errs = d.lease.Close()
+	for _, l := range d.leases {
+		errs = errors.Join(errs, l.Close())
 	}
 	for _, c := range d.claims {
 		if failed {
@@ -135,9 +135,10 @@ func (d *draft) gather(ctx context.Context) error {
 		if d.image, err = m.images.Get(ctx, d.spec.Image); err != nil {
 			return err
 		}
-		if d.lease, err = d.image.Prepare(ctx); err != nil {
+		if err := d.prepare(ctx, d.image); err != nil {
 			return err
 		}
+		f.copy = m.noOverlay()
 		img = d.image.Config()
 	} else if err := isDir("rootfs", d.spec.Rootfs); err != nil {
 		return err
@@ -147,6 +148,16 @@ func (d *draft) gather(ctx context.Context) error {
 		return err
 	}
 	return d.claim(ctx)
+}
+
+// prepare unpacks an image and keeps it until the container's record names
+// its layers.
+func (d *draft) prepare(ctx context.Context, img *image.Image) error {
+	l, err := img.Prepare(ctx)
+	if err == nil {
+		d.leases = append(d.leases, l)
+	}
+	return err
 }
 
 func isDir(what, path string) error {
@@ -165,13 +176,22 @@ func isDir(what, path string) error {
 
 // claim makes the volumes and checks the sources of binds.
 func (d *draft) claim(ctx context.Context) error {
-	d.facts.volumes = map[string]claimed{}
+	d.facts.volumes, d.facts.images = map[string]claimed{}, map[string][]string{}
 	for _, m := range d.facts.mounts {
 		switch m.Type {
 		case volume.Bind:
 			if err := bindSource(m); err != nil {
 				return err
 			}
+		case volume.Image:
+			img, err := d.m.images.Get(ctx, m.Source)
+			if err != nil {
+				return fault.Invalid("the image %q of the mount at %s: %w", m.Source, m.Target, fault.Opaque(err))
+			}
+			if err := d.prepare(ctx, img); err != nil {
+				return err
+			}
+			d.facts.images[m.Target] = img.Layers()
 		case volume.Named:
 			spec := &volumes.Spec{Name: m.Source, Labels: m.Labels, Driver: m.Driver, Options: m.DriverOptions, Anonymous: m.Source == "", Volatile: d.spec.AutoRemove && m.Source == ""}
 			c, err := d.m.volumes.Ensure(ctx, spec)

@@ -45,6 +45,13 @@ func (c *Container) openRoot(ctx context.Context) (*os.File, error) {
 		f, err := os.Open(s.Rootfs)
 		return f, fault.Opaque(err)
 	}
+	if s.Copy {
+		if err := c.copyLayers(ctx, s.Container); err != nil {
+			return nil, err
+		}
+		f, err := os.Open(c.m.root.Path(c.id, "rootfs"))
+		return f, fault.Opaque(err)
+	}
 	return overlay.Open(restLayers(c.m.root, s.Container))
 }
 

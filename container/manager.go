@@ -10,6 +10,7 @@ import (
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/cgroup"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/host"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/shim"
@@ -34,6 +35,8 @@ type Manager struct {
 	opts     Options
 	log      *slog.Logger
 
+	noOverlay func() bool // replaced by tests
+
 	mu    sync.Mutex // guards what follows
 	owner *owner     // made with the first owned container
 	base  string     // control group of the store, computed once
@@ -50,6 +53,7 @@ func New(root *record.Root, images *image.Store, opts *Options) *Manager {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.noOverlay = host.NoOverlay
 	m.launcher = &shim.Process{Helper: m.opts.Helper}
 	return m
 }

@@ -109,7 +109,14 @@ func compileMount(m volume.Mount, f *facts, c *compiled) (specs.Mount, error) {
 		}
 		return specs.Mount{Destination: m.Target, Type: "bind", Source: v.source, Options: bindOptions(m, f)}, nil
 	case volume.Image:
-		return specs.Mount{}, fault.Unsupported("mount %s: mounts of images are not available yet", m.Target)
+		if m.Subpath != "" {
+			return specs.Mount{}, fault.Unsupported("mount %s: subpaths of images are not available yet", m.Target)
+		}
+		dir := path.Join(f.dir, fmt.Sprint("image", len(c.cfg.Images)))
+		layers := f.images[m.Target]
+		c.cfg.Images = append(c.cfg.Images, record.Image{Layers: layers, Dir: dir})
+		c.rec.Mounted = append(c.rec.Mounted, layers...)
+		return specs.Mount{Destination: m.Target, Type: "bind", Source: dir, Options: []string{"rbind", "rprivate", "ro"}}, nil
 	}
 	return specs.Mount{}, fault.Invalid("mount %s: unknown type %q", m.Target, m.Type)
 }

@@ -43,6 +43,9 @@ func (c *Container) start(ctx context.Context, stdin, stdout, stderr *os.File) (
 	if err := c.layers(ctx, rec); err != nil {
 		return nil, err
 	}
+	if err := c.copyLayers(ctx, rec); err != nil {
+		return nil, err
+	}
 	base, err := c.m.group()
 	if err != nil {
 		return nil, err

@@ -87,3 +87,12 @@ func device(source, target string) (specs.LinuxDevice, error) {
 	return specs.LinuxDevice{Path: target, Type: kind, FileMode: &mode, UID: &st.Uid, GID: &st.Gid,
 		Major: int64(unix.Major(uint64(st.Rdev))), Minor: int64(unix.Minor(uint64(st.Rdev)))}, nil
 }
+
+// NoOverlay reports that this kernel has no overlay file system at all.
+var NoOverlay = sync.OnceValue(func() bool {
+	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return errors.Is(err, unix.ENODEV)
+})

@@ -16,3 +16,6 @@ func Look() Facts { return Facts{CPUs: runtime.NumCPU()} }
 func Device(string, string) ([]specs.LinuxDevice, error) {
 	return nil, fault.Unsupported("devices of containers need Linux")
 }
+
+// NoOverlay is true where there are no mounts of ours.
+func NoOverlay() bool { return true }

@@ -15,11 +15,13 @@ type Container struct {
 	ID       string            `json:"id"`
 	Name     string            `json:"name"`
 	Created  time.Time         `json:"created"`
-	Image    string            `json:"image,omitempty"`    // as the caller named it
-	ImageID  string            `json:"imageID,omitempty"`  // digest of the image's config
-	Manifest string            `json:"manifest,omitempty"` // digest of the image's manifest
-	Layers   []string          `json:"layers,omitempty"`   // chain ids, bottom to top
-	Rootfs   string            `json:"rootfs,omitempty"`   // instead of an image: a directory of the host
+	Image    string            `json:"image,omitempty"`       // as the caller named it
+	ImageID  string            `json:"imageID,omitempty"`     // digest of the image's config
+	Manifest string            `json:"manifest,omitempty"`    // digest of the image's manifest
+	Layers   []string          `json:"layers,omitempty"`      // chain ids, bottom to top
+	Rootfs   string            `json:"rootfs,omitempty"`      // instead of an image: a directory of the host
+	Copy     bool              `json:"copy,omitempty"`        // the root is a plain copy of the layers: this machine has no overlay
+	Mounted  []string          `json:"mountLayers,omitempty"` // chain ids of images that are mounted
 	Command  []string          `json:"command,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Network  string            `json:"network"` // none, host, container:<id>
@@ -78,7 +80,8 @@ type Config struct {
 	StdinOnce bool        `json:"stdinOnce,omitempty"`
 	Log       Log         `json:"log"`
 	CopyUp    []CopyUp    `json:"copyUp,omitempty"`
-	Init      bool        `json:"init,omitempty"` // a reaper of ours is process 1
+	Images    []Image     `json:"images,omitempty"` // that mounts of the container come from
+	Init      bool        `json:"init,omitempty"`   // a reaper of ours is process 1
 	Files     Files       `json:"files"`
 	Limits    []Limit     `json:"limits,omitempty"`
 }
@@ -89,6 +92,13 @@ type Limit struct {
 	What  string `json:"what"`            // memory, pids, cpu, shares, cpuset, blkio
 	Value int64  `json:"value,omitempty"` // of memory: bytes
 	Why   string `json:"why"`             // as the caller asked for it
+}
+
+// Image is an image to mount read-only at Dir, which lies in the container's
+// directory; a bind mount takes it, or a part of it, into the container.
+type Image struct {
+	Layers []string `json:"layers"` // chain ids, bottom to top
+	Dir    string   `json:"dir"`
 }
 
 // CopyUp says that a volume, while empty, is filled from the image.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -44,23 +45,39 @@ func exitCode(err error) int {
 // mount puts the container's root at rootfs in this mount namespace, which is
 // ours alone: when shim and init are dead the kernel unmounts it.
 func (s *shim) mount() error {
-	if s.c.Rootfs != "" {
-		s.rootfs = s.c.Rootfs
-		return nil
+	// The mount that contains our mountpoints must not pass them on to the host.
+	if err := containing(s.root.Path(s.c.ID)); err != nil {
+		return err
+	}
+	for _, img := range s.cfg.Images {
+		if err := os.Mkdir(img.Dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if err := overlay.Mount(img.Dir, overlay.Layers{Lower: s.layers(img.Layers)}); err != nil {
+			return err
+		}
 	}
 	s.rootfs = s.root.Path(s.c.ID, "rootfs")
+	if s.c.Rootfs != "" || s.c.Copy {
+		if s.c.Rootfs != "" {
+			s.rootfs = s.c.Rootfs
+		}
+		return nil
+	}
 	if err := os.Mkdir(s.rootfs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	// The mount that contains the mountpoint must not pass ours on to the host.
-	if err := containing(s.rootfs); err != nil {
-		return err
-	}
-	l := overlay.Layers{Upper: s.root.Path(s.c.ID, "upper"), Work: s.root.Path(s.c.ID, "work"), Volatile: s.cfg.Volatile}
-	for i := len(s.c.Layers) - 1; i >= 0; i-- {
-		l.Lower = append(l.Lower, filepath.Join(s.root.Dir, "layers", s.c.Layers[i], "diff"))
-	}
+	l := overlay.Layers{Lower: s.layers(s.c.Layers), Upper: s.root.Path(s.c.ID, "upper"), Work: s.root.Path(s.c.ID, "work"), Volatile: s.cfg.Volatile}
 	return overlay.Mount(s.rootfs, l)
+}
+
+// layers are the directories of chain ids, given bottom to top, top first.
+func (s *shim) layers(chains []string) []string {
+	dirs := make([]string, 0, len(chains))
+	for _, chain := range slices.Backward(chains) {
+		dirs = append(dirs, filepath.Join(s.root.Dir, "layers", chain, "diff"))
+	}
+	return dirs
 }
 
 // containing makes the mount on which path lies a slave: mounts of the host
