@@ -120,7 +120,7 @@ func (s *Store) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (o
 	path := filepath.Join(dir, "import")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return none, "", fault.Opaque(err)
+		return none, "", s.s.Trouble(err)
 	}
 	defer f.Close()
 	in := &spool{ctx: ctx, r: r, w: f, hash: sha256.New()}
@@ -128,7 +128,7 @@ func (s *Store) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (o
 	if store.CanUnpack() == nil {
 		st, err := s.s.StageLayer(ctx, l, in)
 		if err != nil {
-			return none, "", in.cause(err)
+			return none, "", in.cause(s, err)
 		}
 		diff = st.Diff
 		if in.n == 0 {
@@ -138,13 +138,13 @@ func (s *Store) importLayer(ctx context.Context, l *store.Lease, r io.Reader) (o
 			return none, "", err
 		}
 	} else if diff, err = diffID(in); err != nil {
-		return none, "", in.cause(err)
+		return none, "", in.cause(s, err)
 	}
 	if in.n == 0 {
 		return none, "", errEmpty
 	}
 	if err := f.Close(); err != nil {
-		return none, "", fault.Opaque(err)
+		return none, "", s.s.Trouble(err)
 	}
 	blob := ocispec.Descriptor{MediaType: layerType(in.head), Size: in.n, Digest: digest.NewDigest(digest.SHA256, in.hash)}
 	return blob, diff, s.s.AdoptBlob(ctx, l, path, blob.Digest)
@@ -185,11 +185,11 @@ func (s *spool) Read(p []byte) (int, error) {
 }
 
 // cause puts a full disk before whatever the reader made of it.
-func (s *spool) cause(err error) error {
+func (s *spool) cause(of *Store, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return fault.Opaque(fmt.Errorf("keeping the layer: %w", s.err))
+		return of.s.Trouble(s.err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the archive is truncated after %d bytes: %w", s.n, err)

@@ -64,7 +64,7 @@ func (s *Store) stage(ctx context.Context, l *Lease, r io.Reader, opts *archive.
 	}
 	defer plain.Close()
 	if st.applied, err = archive.Apply(ctx, tree, plain, opts); err != nil {
-		return nil, err
+		return nil, s.diskTrouble(err)
 	}
 	// What follows the end of the archive belongs to the digests too, and the
 	// end of r says that its content was verified.

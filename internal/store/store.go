@@ -126,6 +126,15 @@ func (s *Store) trouble(err error) error {
 	return &trouble{err}
 }
 
+// diskTrouble is trouble for a full disk alone: what else goes wrong while an
+// archive is unpacked is the archive's fault.
+func (s *Store) diskTrouble(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO) {
+		return s.trouble(err)
+	}
+	return err
+}
+
 // Trouble wraps what went wrong with a working file of a lease.
 func (s *Store) Trouble(err error) error { return s.trouble(err) }
 

@@ -151,7 +151,7 @@ func (u *unpacker) layer(ctx context.Context, i int, below <-chan struct{}) erro
 			st, err = u.apply(ctx, i, &archive.ApplyOptions{Lowers: lowers})
 		}
 		if err != nil {
-			return err
+			return u.s.diskTrouble(err)
 		}
 	}
 	step.At("unpack.settled")
