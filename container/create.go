@@ -125,7 +125,7 @@ func (d *draft) gather(ctx context.Context) error {
 		return err
 	}
 	if ref, ok := joined(d.spec); ok {
-		if f.joined, err = m.root.Find(ref); err != nil {
+		if f.joined, err = m.root.Find(ctx, ref); err != nil {
 			return fault.Invalid("the network of container %q: %w", ref, fault.Opaque(err))
 		}
 		f.joinDir = m.root.Path(f.joined)

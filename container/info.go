@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 )
@@ -103,18 +104,22 @@ func newInfo(s *record.Snapshot) *Info {
 }
 
 // wantsSupervisor says whether the policy demands that an ended container is
-// started by whoever supervises the store.
+// started by whoever supervises the store: its own supervisor did not live to
+// do so. As with Docker, "always" means also after a restart of the machine
+// before which a caller had stopped it.
 func wantsSupervisor(s *record.Snapshot) bool {
-	if s.Exit == nil || !s.Exit.Unknown {
-		return false // its own supervisor judged that end
+	if s.Exit == nil {
+		return false
 	}
+	cut := (s.Exit.Unknown || s.Exit.Again) && !s.Stopped
 	switch s.Restart.Policy {
 	case "always":
-		return true
+		boot, err := proc.BootID()
+		return cut || err == nil && s.Exit.Boot != boot
 	case "unless-stopped":
-		return !s.Stopped
+		return cut
 	case "on-failure":
-		return s.Restart.Max == 0 || s.Exit.Restarts < s.Restart.Max
+		return cut && (s.Restart.Max == 0 || s.Exit.Restarts < s.Restart.Max)
 	}
 	return false
 }

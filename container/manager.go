@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -81,7 +82,7 @@ func (c *Container) ID() string { return c.id }
 
 // Get finds a container by name, id, or unique beginning of an id.
 func (m *Manager) Get(ctx context.Context, ref string) (*Container, error) {
-	id, err := m.root.Find(ref)
+	id, err := m.root.Find(ctx, ref)
 	if err != nil {
 		return nil, fault.New("container get", ref, err)
 	}
@@ -108,18 +109,32 @@ func (c *Container) fail(op string, err error) error {
 }
 
 // control connects to the container's supervisor. A container that is gone is
-// fs.ErrNotExist.
+// fs.ErrNotExist; one that is being started is waited for.
 func (c *Container) control(ctx context.Context) (*shim.Client, error) {
-	client, err := shim.Dial(ctx, c.m.root, c.id)
-	if errors.Is(err, ErrNotRunning) {
+	for try := 0; ; try++ {
+		client, err := shim.Dial(ctx, c.m.root, c.id)
+		if !errors.Is(err, ErrNotRunning) {
+			return client, err
+		}
 		if !c.exists() {
 			return nil, fault.NotExist("no such container")
 		}
-		if _, jerr := recovery.Judge(ctx, c.m.root, c.id); jerr != nil {
+		s, jerr := recovery.Judge(ctx, c.m.root, c.id)
+		if jerr != nil {
 			return nil, jerr
 		}
+		if s.Run == nil {
+			return nil, err
+		}
+		// Its supervisor may not listen yet, or no more.
+		if s.Run.Seq > 0 && try > 100 {
+			return nil, fmt.Errorf("the container runs, but its supervisor, process %d, cannot be reached: the socket %s is gone with what was in the State directory; end that process to stop the container",
+				s.Run.Shim, c.m.root.Socket(c.id))
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return client, err
 }
 
 // group is the control group of this store.

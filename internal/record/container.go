@@ -161,6 +161,8 @@ type Exit struct {
 	Signal    int       `json:"signal,omitempty"`
 	OOMKilled bool      `json:"oomKilled,omitempty"`
 	Unknown   bool      `json:"unknown,omitempty"` // the supervisor was killed: how it ended was seen by nobody
+	Again     bool      `json:"again,omitempty"`   // the policy demands another run, which the supervisor was about to begin
+	Boot      string    `json:"boot,omitempty"`    // in which it ended
 	Error     string    `json:"error,omitempty"`   // why a start failed
 	Started   time.Time `json:"started,omitzero"`
 	Finished  time.Time `json:"finished"`

@@ -3,7 +3,9 @@ package record
 import (
 	"errors"
 	"os"
+	"syscall"
 
+	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/proc"
 )
@@ -72,21 +74,28 @@ func (r *Root) judgeWith(id string, held func() (bool, error)) (*Snapshot, error
 	if c.Removing {
 		s.Status = Removing
 	}
-	if run == nil || run.Seq > 0 && exit != nil && exit.Seq > run.Seq {
+	if run == nil {
 		return s, r.leftover(s, held)
 	}
-	s.Run = run
 	boot, err := proc.BootID()
 	if err != nil {
-		return nil, err
+		return nil, fault.Opaque(err)
 	}
 	alive, err := held()
 	if err != nil {
 		return nil, err
 	}
+	// The lock alone may be held by one who recovers the container just now.
+	s.Lost = !alive || run.Boot != boot || dead(run.Shim, run.ShimStart)
+	if run.Seq > 0 && exit != nil && exit.Seq > run.Seq { // it ended, but not all of it is cleared away
+		if exit.Again && !s.Lost {
+			s.Run, s.Status = run, Restarting
+		}
+		return s, nil
+	}
+	s.Run = run
 	switch {
-	case run.Boot != boot || !alive:
-		s.Lost = true
+	case s.Lost:
 	case run.Seq == 0 && run.Status == Restarting:
 		s.Status = Restarting
 	case run.Seq == 0:
@@ -95,6 +104,15 @@ func (r *Root) judgeWith(id string, held func() (bool, error)) (*Snapshot, error
 		s.Status = run.Status
 	}
 	return s, nil
+}
+
+// dead reports that a process is surely not there any more.
+func dead(pid int, start uint64) bool {
+	st, err := proc.ReadStat(pid)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+	}
+	return st.StartTime != start || st.State == 'Z' || st.State == 'X'
 }
 
 // leftover finds a container that should be gone: its removal was cut short,

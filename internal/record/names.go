@@ -79,7 +79,7 @@ func (r *Root) namePath(name string) string { return filepath.Join(r.Dir, "names
 
 // reserve takes a name for a container: a symlink, which the kernel makes
 // with its content or not at all. A name whose holder is gone is taken over.
-func (r *Root) reserve(name, id string) error {
+func (r *Root) reserve(ctx context.Context, name, id string) error {
 	if err := os.MkdirAll(filepath.Join(r.Dir, "names"), 0o700); err != nil {
 		return fault.Opaque(err)
 	}
@@ -88,27 +88,47 @@ func (r *Root) reserve(name, id string) error {
 		if !errors.Is(err, os.ErrExist) {
 			return fault.Opaque(err)
 		}
-		holder, err := os.Readlink(r.namePath(name))
-		if err == nil {
-			if holder == id {
-				return nil
-			}
-			stale, err := r.staleName(name, holder)
-			if err != nil {
-				return err
-			}
-			if !stale {
-				return fault.Kind(os.ErrExist, "the name %q is taken by container %s: remove or rename that one, or choose another name", name, Short(holder))
-			}
-			r.release(name, holder)
+		holder, err := r.freeName(ctx, name)
+		if err != nil {
+			return err
+		}
+		if holder == id {
+			return nil
+		}
+		if holder != "" {
+			return fault.Kind(os.ErrExist, "the name %q is taken by container %s: remove or rename that one, or choose another name", name, Short(holder))
 		}
 	}
 	return fault.Kind(os.ErrExist, "the name %q is being taken by another process", name)
 }
 
+// freeName gives a name back that belongs to nobody. It returns whom it
+// belongs to otherwise. A lock keeps two who do so apart: the second would
+// take the name from its new holder.
+func (r *Root) freeName(ctx context.Context, name string) (holder string, err error) {
+	l, err := flock.Acquire(ctx, r.namePath(".lock"), flock.Exclusive) // no name begins with a dot
+	if err != nil {
+		return "", fault.Opaque(err)
+	}
+	defer l.Release()
+	holder, err = os.Readlink(r.namePath(name))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fault.Opaque(err)
+	}
+	stale, err := r.staleName(ctx, name, holder)
+	if err != nil || !stale {
+		return holder, err
+	}
+	r.release(name, holder)
+	return "", nil
+}
+
 // staleName reports whether a name belongs to nobody: its container is gone,
 // or was left half-made, or is called otherwise, and nobody works on it.
-func (r *Root) staleName(name, holder string) (bool, error) {
+func (r *Root) staleName(ctx context.Context, name, holder string) (bool, error) {
 	l, err := flock.Try(r.Path(holder, "lock"), flock.Exclusive)
 	if errors.Is(err, os.ErrNotExist) {
 		return true, nil
@@ -120,6 +140,9 @@ func (r *Root) staleName(name, holder string) (bool, error) {
 		return false, fault.Opaque(err)
 	}
 	defer l.Release()
+	if err := r.settle(ctx, holder); err != nil {
+		return false, err
+	}
 	c, err := r.Load(holder)
 	if errors.Is(err, os.ErrNotExist) {
 		return true, nil
@@ -139,7 +162,7 @@ func (r *Root) release(name, id string) {
 
 // Find returns the id of the container with that name, id, or unique
 // beginning of an id, in this order.
-func (r *Root) Find(ref string) (string, error) {
+func (r *Root) Find(ctx context.Context, ref string) (string, error) {
 	if ref == "" {
 		return "", fault.Invalid("the container's name is empty")
 	}
@@ -213,7 +236,7 @@ func (r *Root) DropHalfMade(ctx context.Context, id string) (bool, error) {
 }
 
 // SweepNames gives back the names whose containers are gone.
-func (r *Root) SweepNames() error {
+func (r *Root) SweepNames(ctx context.Context) error {
 	entries, err := os.ReadDir(filepath.Join(r.Dir, "names"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -222,12 +245,11 @@ func (r *Root) SweepNames() error {
 		return fault.Opaque(err)
 	}
 	for _, e := range entries {
-		holder, err := os.Readlink(r.namePath(e.Name()))
-		if err != nil || !IsID(holder) {
+		if e.Type()&os.ModeSymlink == 0 {
 			continue
 		}
-		if stale, err := r.staleName(e.Name(), holder); err == nil && stale {
-			r.release(e.Name(), holder)
+		if _, err := r.freeName(ctx, e.Name()); err != nil {
+			return err
 		}
 	}
 	return nil

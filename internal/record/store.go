@@ -12,6 +12,7 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/journal"
+	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/step"
 )
 
@@ -32,17 +33,26 @@ func (r *Root) Lock(ctx context.Context, id string) (*flock.Lock, error) {
 }
 
 func (r *Root) settle(ctx context.Context, id string) error {
-	seqOf := func(b []byte) (uint64, error) {
-		var head struct{ Seq uint64 }
-		err := json.Unmarshal(b, &head)
-		return head.Seq, err
-	}
 	for _, name := range []string{"record.json", "run.json", "exit.json"} {
-		if err := r.Log.Settle(ctx, r.Path(id, name), id, seqOf); err != nil {
+		if err := r.settleFile(ctx, id, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *Root) settleFile(ctx context.Context, id, name string) error {
+	return r.Log.Settle(ctx, r.Path(id, name), id, func(b []byte) (uint64, error) {
+		var head struct{ Seq uint64 }
+		err := json.Unmarshal(b, &head)
+		return head.Seq, err
+	})
+}
+
+// Settle makes record.json what the log says, if a killed writer got no
+// further than that. It needs no lock.
+func (r *Root) Settle(ctx context.Context, id string) error {
+	return r.settleFile(ctx, id, "record.json")
 }
 
 // TryAlive takes the lock that means life. flock.ErrHeld: the container runs,
@@ -107,12 +117,9 @@ func (r *Root) Create(ctx context.Context, c *Container, cfg *Config, spec []byt
 	if c.ID == "" {
 		c.ID = NewID()
 	}
-	if err := os.Mkdir(r.Path(c.ID), 0o711); err != nil {
-		return nil, storeError("make the container's directory", err)
-	}
-	l, err := flock.Try(r.Path(c.ID, "lock"), flock.Exclusive)
+	l, err := r.claim(c.ID)
 	if err != nil {
-		return nil, errors.Join(fault.Opaque(err), os.RemoveAll(r.Path(c.ID)))
+		return nil, storeError("make the container's directory", err)
 	}
 	defer func() {
 		if err != nil {
@@ -122,7 +129,7 @@ func (r *Root) Create(ctx context.Context, c *Container, cfg *Config, spec []byt
 		}
 	}()
 	step.At("create.directory")
-	if err := r.name(c); err != nil {
+	if err := r.name(ctx, c); err != nil {
 		return nil, err
 	}
 	step.At("create.name")
@@ -140,16 +147,32 @@ func (r *Root) Create(ctx context.Context, c *Container, cfg *Config, spec []byt
 	return l, nil
 }
 
-func (r *Root) name(c *Container) error {
+// claim makes a container's directory and locks it. A directory that nobody
+// has locked yet may be swept away as left by a killed process: then it is
+// made again.
+func (r *Root) claim(id string) (*flock.Lock, error) {
+	for {
+		if err := os.Mkdir(r.Path(id), 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		l, err := flock.Try(r.Path(id, "lock"), flock.Exclusive)
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, flock.ErrHeld) {
+			return l, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (r *Root) name(ctx context.Context, c *Container) error {
 	if c.Name != "" {
 		if err := CheckName(c.Name); err != nil {
 			return err
 		}
-		return r.reserve(c.Name, c.ID)
+		return r.reserve(ctx, c.Name, c.ID)
 	}
 	for try := 0; ; try++ {
 		name := randomName(try)
-		err := r.reserve(name, c.ID)
+		err := r.reserve(ctx, name, c.ID)
 		if err == nil {
 			c.Name = name
 			return nil
@@ -197,7 +220,7 @@ func (r *Root) Rename(ctx context.Context, c *Container, name string) error {
 	if name == c.Name {
 		return fault.Invalid("the container is already called %q", name)
 	}
-	if err := r.reserve(name, c.ID); err != nil {
+	if err := r.reserve(ctx, name, c.ID); err != nil {
 		return err
 	}
 	step.At("rename.reserved")
@@ -250,9 +273,13 @@ func (r *Root) LogEvent(ctx context.Context, c *Container, action string, attrs 
 	return err
 }
 
-// Exited records an exit, logs "die" and ends what Begin began.
+// Exited records an exit and logs "die". What Begin began is ended by EndRun,
+// once nothing is left of the run: a kill between the two leaves something to
+// clear.
 func (r *Root) Exited(ctx context.Context, c *Container, exit *Exit, attrs map[string]string) error {
-	exit.Version = Version
+	if err := exit.stamp(); err != nil {
+		return err
+	}
 	_, err := r.Log.Update(ctx, c.event("die", attrs), r.Path(c.ID, "exit.json"), c.durable(), func(seq uint64) ([]byte, error) {
 		exit.Seq = seq
 		return json.Marshal(exit)
@@ -261,22 +288,34 @@ func (r *Root) Exited(ctx context.Context, c *Container, exit *Exit, attrs map[s
 		return err
 	}
 	step.At("exit.recorded")
-	return r.endRun(c.ID)
+	return nil
 }
 
-// Failed records why a start failed: no process ran, so there is no event.
+func (e *Exit) stamp() (err error) {
+	e.Version = Version
+	if e.Boot == "" {
+		e.Boot, err = proc.BootID()
+	}
+	return fault.Opaque(err)
+}
+
+// Failed records why a start failed, and ends what Begin began: no process
+// ran, so there is no event. Nothing is left of the attempt.
 func (r *Root) Failed(c *Container, exit *Exit) error {
-	exit.Version = Version
+	if err := exit.stamp(); err != nil {
+		return err
+	}
 	if last, err := r.LoadExit(c.ID); err == nil && last != nil {
 		exit.Seq = last.Seq
 	}
 	if err := atomicfile.WriteJSON(r.Path(c.ID, "exit.json"), exit, 0o600, c.durable()); err != nil {
 		return fault.Opaque(err)
 	}
-	return r.endRun(c.ID)
+	return r.EndRun(c.ID)
 }
 
-func (r *Root) endRun(id string) error {
+// EndRun says that nothing is left of the last run, whose exit is recorded.
+func (r *Root) EndRun(id string) error {
 	if err := os.Remove(r.Path(id, "run.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Opaque(err)
 	}

@@ -29,6 +29,9 @@ const killLimit = 10 * time.Second
 // Judge reads a container and mends it first if it needs that.
 func Judge(ctx context.Context, root *record.Root, id string) (*record.Snapshot, error) {
 	for {
+		if err := root.Settle(ctx, id); err != nil {
+			return nil, err
+		}
 		s, err := root.Judge(id)
 		if err != nil || !s.Lost {
 			return s, err
@@ -77,13 +80,17 @@ func Container(ctx context.Context, root *record.Root, id string) (Outcome, erro
 		return Sound, err
 	}
 	step.At("recover.cleared")
-	done := Mended
+	done := Sound // it had ended: only its rests were there
 	if s.Run != nil {
+		done = Mended
 		if err := ended(ctx, root, s); err != nil {
 			return Sound, err
 		}
 	}
 	step.At("recover.recorded")
+	if err := root.EndRun(id); err != nil {
+		return Sound, err
+	}
 	if s.AutoRemove || s.Removing {
 		return Removed, remove(ctx, root, s.Container)
 	}
@@ -112,22 +119,29 @@ func Clear(root *record.Root, c *record.Container) error {
 
 // ended records the end of a run that nobody saw.
 func ended(ctx context.Context, root *record.Root, s *record.Snapshot) error {
-	exit := &record.Exit{Unknown: true, Finished: time.Now().UTC(), Started: s.Run.Started, Restarts: s.Run.Restarts}
 	boot, err := proc.BootID()
 	if err != nil {
-		return err
+		return fault.Opaque(err)
 	}
+	why := "the container's supervisor was killed"
 	if s.Run.Boot != boot {
-		exit.Error = "the machine was restarted while the container ran"
+		why = "the machine was restarted while the container ran"
 		if err := dropVolatile(root, s.ID); err != nil {
 			return err
 		}
-	} else {
-		exit.Error = "the container's supervisor was killed"
 	}
+	if s.Run.Status == record.Restarting && s.Exit != nil { // the last end was seen, the next run did not begin
+		exit := *s.Exit
+		exit.Again, exit.Error, exit.Boot = true, why, s.Run.Boot
+		return root.Failed(s.Container, &exit)
+	}
+	exit := &record.Exit{Unknown: true, Error: why, Boot: s.Run.Boot, Finished: time.Now().UTC(), Started: s.Run.Started, Restarts: s.Run.Restarts}
 	if s.Run.Seq == 0 {
 		exit.Code = 125
-		exit.Error = "the start was interrupted"
+		exit.Error += " before it ran"
+		if s.Run.Boot != boot {
+			exit.Error = "the machine was restarted before the container ran"
+		}
 		return root.Failed(s.Container, exit)
 	}
 	exit.Code = 137 // it was killed, by us at the latest
@@ -207,23 +221,20 @@ func All(ctx context.Context, root *record.Root) (*Report, error) {
 			r.Dropped = append(r.Dropped, id)
 		}
 	}
-	errs = multierror.Append(errs, root.SweepNames(), sweepSockets(root), root.EmptyTrash())
+	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), root.EmptyTrash())
 	return r, errs.ErrorOrNil()
 }
 
 func one(ctx context.Context, root *record.Root, id string) (Outcome, error) {
+	if err := root.Settle(ctx, id); err != nil {
+		return Sound, err
+	}
 	if _, err := os.Stat(root.Path(id, "record.json")); errors.Is(err, os.ErrNotExist) {
 		dropped, err := root.DropHalfMade(ctx, id)
 		if dropped {
 			return Dropped, err
 		}
 		return Sound, err
-	}
-	if l, err := flock.Try(root.Path(id, "lock"), flock.Exclusive); err == nil {
-		l.Release()
-		if l, err := root.Lock(ctx, id); err == nil { // finishes a write that was cut short
-			l.Release()
-		}
 	}
 	s, err := root.Judge(id)
 	if err != nil || !s.Lost {
@@ -232,10 +243,12 @@ func one(ctx context.Context, root *record.Root, id string) (Outcome, error) {
 	return Container(ctx, root, id)
 }
 
-// sweepSockets removes sockets of containers that are gone.
+// sweepSockets removes the sockets that no supervisor listens on.
 func sweepSockets(root *record.Root) error {
-	dir := filepath.Join(root.State, "s")
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(filepath.Join(root.State, "s"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fault.Opaque(err)
 	}
@@ -243,16 +256,28 @@ func sweepSockets(root *record.Root) error {
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(ids))
+	known := make(map[string]string, len(ids))
 	for _, id := range ids {
-		known[record.Short(id)] = true
+		known[record.Short(id)] = id
 	}
+	var errs *multierror.Error
 	for _, e := range entries {
-		if !known[e.Name()] {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fault.Opaque(err)
-			}
+		errs = multierror.Append(errs, sweepSocket(root, e.Name(), known[e.Name()]))
+	}
+	return errs.ErrorOrNil()
+}
+
+// sweepSocket removes one, unless its container, if there is one, is alive.
+func sweepSocket(root *record.Root, name, id string) error {
+	if id != "" {
+		alive, err := root.TryAlive(id)
+		if err != nil {
+			return nil // supervised, or gone since
 		}
+		defer alive.Release()
+	}
+	if err := os.Remove(filepath.Join(root.State, "s", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.Opaque(err)
 	}
 	return nil
 }

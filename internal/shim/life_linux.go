@@ -98,18 +98,22 @@ func (s *shim) recordExit(exit *record.Exit) {
 	if exit.Signal != 0 {
 		attrs["signal"] = fmt.Sprint(exit.Signal)
 	}
-	if err := s.root.Exited(context.Background(), c, exit, attrs); err != nil {
+	err := s.root.Exited(context.Background(), c, exit, attrs)
+	if err != nil {
 		// A full disk must not keep the container from ending: whoever comes
 		// next finds the run without a supervisor and recovers it.
 		exit.Error = err.Error()
 	}
+	s.unrecorded = err != nil
 }
 
 // again runs the container once more after a pause. It returns what was the
 // last exit if it does not run then: a caller stopped it, or it failed to
 // start. That exit is recorded, the run is not ended yet.
 func (s *shim) again(exit *record.Exit, pause time.Duration) *record.Exit {
+	exit.Again = true
 	s.recordExit(exit)
+	exit.Again = false
 	if err := s.do(s.box.Destroy); err != nil {
 		exit.Error = err.Error()
 		return exit
@@ -147,7 +151,13 @@ func (s *shim) again(exit *record.Exit, pause time.Duration) *record.Exit {
 
 // failedAgain records why a restart did not start.
 func (s *shim) failedAgain(err error) *record.Exit {
-	run := s.snapshot()
+	s.mu.Lock()
+	run, box := *s.run, s.box
+	s.box = nil
+	s.mu.Unlock()
+	if box != nil {
+		s.do(box.Destroy)
+	}
 	exit := &record.Exit{Code: exitCode(err), Error: err.Error(), Started: run.Started, Finished: time.Now().UTC(), Restarts: run.Restarts}
 	if run.Seq > 0 { // the start was logged: its end is too
 		s.recordExit(exit)
@@ -170,6 +180,10 @@ func (s *shim) end(exit *record.Exit) {
 		s.do(s.box.Destroy)
 	}
 	step.At("exit.destroyed")
+	if !s.unrecorded {
+		s.root.EndRun(s.c.ID)
+	}
+	step.At("exit.ended")
 	if s.autoRemove() {
 		if empty, err := s.remove(); err == nil {
 			close(s.removed)

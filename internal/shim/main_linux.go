@@ -66,6 +66,8 @@ type shim struct {
 	log     logWriter
 	rootfs  string
 
+	unrecorded bool // the last exit could not be written: recovery will; for live's goroutine only
+
 	calls chan func() // run on the main goroutine, where libcontainer forks
 
 	mu      sync.Mutex // guards what follows
@@ -253,7 +255,9 @@ func (s *shim) failed(err error) {
 	}
 	exit := &record.Exit{Code: exitCode(err), Error: err.Error(), Finished: time.Now().UTC()}
 	if s.run.Seq > 0 { // "start" was logged already: its end is too
-		s.root.Exited(context.Background(), s.c, exit, map[string]string{"exitCode": fmt.Sprint(exit.Code)})
+		if s.root.Exited(context.Background(), s.c, exit, map[string]string{"exitCode": fmt.Sprint(exit.Code)}) == nil {
+			s.root.EndRun(s.c.ID)
+		}
 	} else {
 		s.root.Failed(s.c, exit)
 	}
