@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
 	"github.com/amphora-go/amphora/container"
 )
@@ -73,11 +73,11 @@ func (a *app) exec(cmd *container.Exec, stdin bool) error {
 
 // exited turns a process's end into this program's.
 func exited(err error) error {
-	if exit, ok := err.(*container.ExitError); ok {
+	if exit := (*container.ExitError)(nil); errors.As(err, &exit) {
 		return exitCode(exit.Code)
 	}
-	if err != nil {
-		return coded{fmt.Errorf("exec: %w", err), container.Code(err)}
+	if code := container.Code(err); code == 126 || code == 127 {
+		return coded{err, code} // the command is missing, or cannot run
 	}
-	return nil
+	return err
 }

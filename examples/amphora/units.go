@@ -20,7 +20,7 @@ func parseBytes(s string) (int64, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || n*factor >= 1<<63 {
+	if err != nil || !(n >= 0 && n*factor < 1<<63) {
 		return 0, errors.New("want a number of bytes, such as 64m or 1.5g")
 	}
 	return int64(n * factor), nil
