@@ -108,6 +108,35 @@ func (c *dockerClient) run(ctx context.Context, image string, command ...string)
 	return c.remove(ctx, id)
 }
 
+// pull reads the progress to its end; an error would be in it.
+func (c *dockerClient) pull(ctx context.Context, name, tag string) error {
+	path := "/images/create?fromImage=" + url.QueryEscape(name) + "&tag=" + url.QueryEscape(tag)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://docker"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		text, _ := io.ReadAll(resp.Body)
+		return fmt.Errorf("docker: POST %s: %s: %s", path, resp.Status, tail(text))
+	}
+	for lines := json.NewDecoder(resp.Body); ; {
+		var progress struct{ Error string }
+		if err := lines.Decode(&progress); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if progress.Error != "" {
+			return fmt.Errorf("docker pull: %s", progress.Error)
+		}
+	}
+}
+
 // exec runs a command in a container. The answer to an exec's start that is
 // not detached ends when the process does.
 func (c *dockerClient) exec(ctx context.Context, id string, command ...string) error {

@@ -1,18 +1,20 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // goal is a ratio that amphora has set itself.
 type goal struct {
 	text         string
-	title        string // of the result
+	title        string // part of the result's
 	kind         string
 	theirs, ours string
 	least        float64 // theirs divided by ours shall be at least this
 }
 
-// The numbers are those of the project's plan. The last two of "run" are the
-// same goal for both ways of using amphora.
+// The numbers are those of the project's plan.
 var goals = []goal{
 	{"run 5 times faster than docker run", titleRun, command, "docker run", nameCLI, 5},
 	{"run 5 times faster than docker's API", titleRun, api, "docker API", nameLibrary, 5},
@@ -20,6 +22,10 @@ var goals = []goal{
 	{"the same, library from a fresh process", titleRun, command, "runc run, no seccomp", nameFresh, 1 / 1.6},
 	{"exec 6 times faster than docker exec", titleExec, command, "docker exec", nameCLI, 6},
 	{"exec 6 times faster than docker's API", titleExec, api, "docker API", nameLibrary, 6},
+	{"pull and unpack 1.5 times faster than docker pull", titlePull, command, "docker pull", nameCLI, 1.5},
+	{"pull and unpack 1.5 times faster than docker's API", titlePull, api, "docker API", nameLibrary, 1.5},
+	{"log lines, one write each, 3 times dockerd's rate", titleLogs + "one write each", command, "docker run", nameCLI, 3},
+	{"log lines, in blocks, 3 times dockerd's rate", titleLogs + "written", command, "docker run", nameCLI, 3},
 }
 
 // judge compares the results with the goals that they let judge.
@@ -28,7 +34,7 @@ func judge(results []*result) []string {
 	for _, g := range goals {
 		for _, r := range results {
 			theirs, ours := r.find(g.theirs, g.kind), r.find(g.ours, g.kind)
-			if r.Title != g.title || theirs == nil || ours == nil {
+			if !strings.Contains(r.Title, g.title) || theirs == nil || ours == nil {
 				continue
 			}
 			ratio := theirs.median() / ours.median()

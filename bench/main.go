@@ -37,7 +37,8 @@ type row struct {
 }
 
 var rows = []row{
-	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel},
+	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel}, {"pull", (*bench).rowPull},
+	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
 }
 
 func init() {

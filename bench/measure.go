@@ -19,6 +19,7 @@ type contender struct {
 	before     func(ctx context.Context) error                  // not measured; may be nil
 	do         func(ctx context.Context) (time.Duration, error) // one sample
 	after      func(ctx context.Context) error                  // not measured; may be nil
+	undo       func(ctx context.Context)                        // after a failure; may be nil
 }
 
 // timed makes a sample of what has no clock of its own.
@@ -87,6 +88,11 @@ const sampleLimit = 3 * time.Minute
 func (b *bench) sample(ctx context.Context, c *contender) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sampleLimit)
 	defer cancel()
+	defer func() {
+		if err != nil && c.undo != nil {
+			c.undo(context.WithoutCancel(ctx))
+		}
+	}()
 	if c.before != nil {
 		if err := c.before(ctx); err != nil {
 			return 0, fmt.Errorf("before: %w", err)

@@ -1,13 +1,12 @@
 // Command detach makes containers that outlive it. Each line of its input is
 // "start NAME COMMAND...", answered with the process's number on the host;
-// "wait NAME", answered with the path of the log; or "remove NAME".
+// "wait NAME", answered with the container's id; or "remove NAME".
 //
 //	detach ROOT STATE HELPER IMAGE
 package main
 
 import (
 	"context"
-	"errors"
 	"log"
 	"os"
 	"strconv"
@@ -46,11 +45,7 @@ func main() {
 		}
 		if words[0] == "wait" {
 			_, err := c.Wait(ctx, "")
-			info, ierr := c.Inspect(ctx)
-			if ierr != nil {
-				return "", errors.Join(err, ierr)
-			}
-			return info.Log, err
+			return c.ID(), err
 		}
 		c.Signal(ctx, "KILL") // it may have ended
 		if _, err := c.Wait(ctx, ""); err != nil {
