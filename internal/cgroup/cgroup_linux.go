@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,9 @@ type mount struct {
 	controllers []string
 }
 
-var mounts = sync.OnceValues(func() ([]mount, error) {
+// all lists the hierarchies of v1 and then that of v2, which on a hybrid
+// machine has no controllers; the runtime makes groups there all the same.
+var all = sync.OnceValues(func() ([]mount, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -42,14 +45,20 @@ var mounts = sync.OnceValues(func() ([]mount, error) {
 			v2 = append(v2, mount{dir: a[4]})
 		}
 	}
-	if len(v1) > 0 {
-		return v1, nil
+	if len(v1)+len(v2) == 0 {
+		return nil, errors.New("no cgroup hierarchy is mounted; mount one at /sys/fs/cgroup")
 	}
-	if len(v2) > 0 {
-		return v2[:1], nil
-	}
-	return nil, errors.New("no cgroup hierarchy is mounted; mount one at /sys/fs/cgroup")
+	return append(v1, v2[:min(1, len(v2))]...), nil
 })
+
+// mounts lists the hierarchies with controllers.
+func mounts() ([]mount, error) {
+	m, err := all()
+	if err == nil && m[0].controllers != nil {
+		m = slices.DeleteFunc(slices.Clone(m), func(h mount) bool { return h.controllers == nil })
+	}
+	return m, err
+}
 
 // Unified reports whether this machine uses cgroup v2 only.
 func Unified() bool {
@@ -88,6 +97,9 @@ func Base(parent, rootID string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if Unified() && underSystemd() {
+		return scopeOf(name), nil
+	}
 	if Unified() {
 		return path.Join(strings.TrimSuffix(paths[""], "/"+name+"/shims"), name), nil
 	}
@@ -111,7 +123,7 @@ func Base(parent, rootID string) (string, error) {
 
 // dirs lists where the group lies in each hierarchy, whether it exists or not.
 func dirs(group string) ([]string, error) {
-	m, err := mounts()
+	m, err := all()
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +159,11 @@ func Enter(group string) error {
 		if !manager || paths[key] == "/" && key != "" || paths[key] == group {
 			continue
 		}
+		if manager && len(h.controllers) == 0 {
+			if err := ensureScope(path.Dir(group)); err != nil {
+				return err
+			}
+		}
 		dir := filepath.Join(h.dir, group)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -170,6 +187,9 @@ func ForFork(group string) *os.File {
 		return nil
 	}
 	dir := filepath.Join(m[0].dir, group)
+	if _, err := os.Stat(filepath.Dir(dir)); err != nil && strings.HasSuffix(path.Dir(group), ".scope") {
+		return nil // systemd makes it around the child
+	}
 	if os.MkdirAll(dir, 0o755) != nil {
 		return nil
 	}
