@@ -2,6 +2,7 @@ package archive
 
 import (
 	"errors"
+	"maps"
 	"path"
 	"strings"
 
@@ -67,6 +68,7 @@ func (t *tree) remove(d *dirRef, base string) error {
 		t.flush()
 	}
 	delete(t.links, p)
+	delete(t.upped, p)
 	return unix.Unlinkat(d.fd, base, 0)
 }
 
@@ -74,41 +76,20 @@ func (t *tree) remove(d *dirRef, base string) error {
 func (t *tree) forget(dir string) {
 	prefix := dir + "/"
 	below := func(p string) bool { return p == dir || strings.HasPrefix(p, prefix) }
-	for p := range t.pending {
-		if below(p) {
-			delete(t.pending, p)
-		}
-	}
 	for p := range t.implicit {
 		if below(p) {
 			t.describe(p)
 		}
 	}
-	for p := range t.opaque {
-		if below(p) {
-			delete(t.opaque, p)
-		}
+	dropBelow(t.pending, below)
+	dropBelow(t.links, below)
+	for _, set := range []map[string]bool{t.opaque, t.whited, t.implied, t.upped, t.made} {
+		dropBelow(set, below)
 	}
-	for p := range t.whited {
-		if below(p) {
-			delete(t.whited, p)
-		}
-	}
-	for p := range t.implied {
-		if below(p) {
-			delete(t.implied, p)
-		}
-	}
-	for p := range t.links {
-		if below(p) {
-			delete(t.links, p)
-		}
-	}
-	for p := range t.made {
-		if below(p) {
-			delete(t.made, p)
-		}
-	}
+}
+
+func dropBelow[V any](m map[string]V, below func(string) bool) {
+	maps.DeleteFunc(m, func(p string, _ V) bool { return below(p) })
 }
 
 // describe turns an implicit directory into one that an entry speaks of.

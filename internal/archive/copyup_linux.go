@@ -19,6 +19,7 @@ func (t *tree) copyUp(p string, n *node) (*dirRef, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.upped[p] = true
 	return d, t.copyLower(p, n, d, path.Base(p))
 }
 

@@ -65,6 +65,7 @@ func (a *applier) linkTo(d *dirRef, base string, td *dirRef, tbase string, m *Me
 	}
 	p := join(d.path, base)
 	a.mark(p)
+	delete(a.upped, p)
 	if waiting {
 		a.links[p] = placeholder
 		return nil

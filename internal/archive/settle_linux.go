@@ -83,6 +83,11 @@ func (s *settler) settle(ctx context.Context) error {
 			return entryErr(l.Name, err)
 		}
 	}
+	for p := range s.passed {
+		if _, missing, err := lstat(s.root.fd, p); err != nil || !missing {
+			return ErrReapply // something that moved took the place of the link
+		}
+	}
 	if err := s.complete(s.done.Opaque); err != nil {
 		return err
 	}
@@ -190,16 +195,9 @@ func (s *settler) into(name string) (*dirRef, error) {
 
 // forgetMoved drops what is pending below dir; merge finds it out again.
 func (s *settler) forgetMoved(dir string) {
-	for p := range s.pending {
-		if p == dir || strings.HasPrefix(p, dir+"/") {
-			delete(s.pending, p)
-		}
-	}
-	for p := range s.whited {
-		if p == dir || strings.HasPrefix(p, dir+"/") {
-			delete(s.whited, p)
-		}
-	}
+	below := func(p string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+	dropBelow(s.pending, below)
+	dropBelow(s.whited, below)
 }
 
 // spare is a name that the root does not use.

@@ -86,8 +86,12 @@ func (s *settler) foreign(l *ForeignLink, td *dirRef, n *node, d *dirRef, base s
 	if !free || hidden {
 		return s.copyLower(target, n, d, base)
 	}
-	if _, err = s.copyUp(target, n); err != nil || target == name {
+	if _, err = s.copyUp(target, n); err != nil {
 		return err
+	}
+	if target == name {
+		delete(s.upped, name)
+		return nil
 	}
 	return unix.Linkat(td.fd, tbase, d.fd, base, 0)
 }

@@ -52,6 +52,8 @@ type tree struct {
 	opaque    map[string]bool
 	whited    map[string]bool // directories with whiteouts
 	implied   map[string]bool // directories that no entry describes
+	passed    map[string]bool // symbolic links of lower layers that were followed
+	upped     map[string]bool // copies of lower files that no entry brought
 	made      map[string]bool // WhiteoutPlain: what this archive brought or passed
 	links     map[string]int  // ForeignLink placeholders
 	foreign   []ForeignLink
@@ -69,7 +71,7 @@ func openTree(dir string, style Whiteouts) (*tree, error) {
 	t := &tree{
 		style: style, euid: unix.Geteuid(), egid: unix.Getegid(), umask: currentUmask(),
 		cache: map[string]*dirRef{}, pending: map[string]*dirMeta{}, implicit: map[string]bool{},
-		opaque: map[string]bool{}, whited: map[string]bool{}, implied: map[string]bool{}, links: map[string]int{},
+		opaque: map[string]bool{}, whited: map[string]bool{}, implied: map[string]bool{}, upped: map[string]bool{}, passed: map[string]bool{}, links: map[string]int{},
 	}
 	if style == WhiteoutPlain {
 		t.made = map[string]bool{".": true}

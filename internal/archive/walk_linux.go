@@ -147,6 +147,7 @@ func (t *tree) missing(d *dirRef, c, p string, create bool) (*dirRef, string, er
 			return nil, "", err
 		}
 		if lower.kind == kindLink {
+			t.passed[p] = true
 			return nil, lower.target, nil
 		}
 	}

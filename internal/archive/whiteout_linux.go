@@ -29,21 +29,21 @@ func (t *tree) hide(d *dirRef, base string, bare bool) error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
+	p := join(d.path, base)
+	if t.upped[p] {
+		return t.replaceByWhiteout(d, base)
+	}
 	st, _, err := lstat(d.fd, base)
 	if err != nil || !isDir(&st) {
 		return err
 	}
-	p := join(d.path, base)
 	if bare {
 		only, err := t.bare(d.fd, base, p)
 		if err != nil {
 			return err
 		}
 		if only {
-			if err := t.remove(d, base); err != nil {
-				return err
-			}
-			return mkWhiteout(d, base)
+			return t.replaceByWhiteout(d, base)
 		}
 	}
 	next, err := t.mustChild(d, base, p)
@@ -54,6 +54,13 @@ func (t *tree) hide(d *dirRef, base string, bare bool) error {
 		return t.makeOpaque(next)
 	}
 	return t.setOpaque(next)
+}
+
+func (t *tree) replaceByWhiteout(d *dirRef, base string) error {
+	if err := t.remove(d, base); err != nil {
+		return err
+	}
+	return mkWhiteout(d, base)
 }
 
 func mkWhiteout(d *dirRef, base string) error {
@@ -72,10 +79,10 @@ func (t *tree) bare(dir int, base, p string) (bool, error) {
 	}
 	bare := true
 	err := eachChild(dir, base, func(fd int, n string, st *unix.Stat_t) (err error) {
-		if bare && !isWhiteout(st) {
+		if c := join(p, n); bare && !isWhiteout(st) && !t.upped[c] {
 			bare = false
 			if isDir(st) {
-				bare, err = t.bare(fd, n, join(p, n))
+				bare, err = t.bare(fd, n, c)
 			}
 		}
 		return err
@@ -83,16 +90,20 @@ func (t *tree) bare(dir int, base, p string) (bool, error) {
 	return bare, err
 }
 
-// clearBare removes bare directories below base of dir.
+// clearBare removes bare directories, and copies of lower files, below base of
+// dir.
 func (t *tree) clearBare(dir int, base, p string) error {
 	return eachChild(dir, base, func(fd int, n string, st *unix.Stat_t) error {
-		if !isDir(st) {
+		c := join(p, n)
+		bare := t.upped[c]
+		if !bare && !isDir(st) {
 			return nil
 		}
-		c := join(p, n)
-		bare, err := t.bare(fd, n, c)
-		if err != nil {
-			return err
+		if !bare {
+			var err error
+			if bare, err = t.bare(fd, n, c); err != nil {
+				return err
+			}
 		}
 		if bare {
 			return t.remove(&dirRef{fd: fd, path: p}, n)
@@ -186,7 +197,7 @@ func (t *tree) makeOpaque(d *dirRef) error {
 	if t.style == WhiteoutPlain {
 		return t.clear(d)
 	}
-	if len(t.whited)+len(t.opaque) > 0 {
+	if len(t.whited)+len(t.opaque)+len(t.upped) > 0 {
 		if err := t.clearBare(d.fd, ".", d.path); err != nil {
 			return err
 		}
