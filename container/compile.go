@@ -55,6 +55,7 @@ type hostFacts struct {
 	swapLimits  bool // memory.memsw or memory.swap exists
 	hostname    string
 	recursiveRO bool // mount_setattr, Linux 5.12
+	caps        []string
 }
 
 // compile turns a Spec into what a supervisor needs. It touches nothing.
@@ -175,7 +176,7 @@ func process(spec *Spec, img *image.RunConfig, f *facts) (*specs.Process, error)
 	if len(args) == 0 {
 		return nil, fault.Invalid("no command: give one, or use an image that has ENTRYPOINT or CMD")
 	}
-	caps, err := capabilities(&spec.Security)
+	caps, err := capabilities(&spec.Security, f.host.caps)
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func (d *draft) gather(ctx context.Context) error {
 	f.id = record.NewID()
 	f.dir = m.root.Path(f.id)
 	h := host.Look()
-	f.host = hostFacts{cpus: h.CPUs, unified: h.Unified, swapLimits: h.SwapLimits, hostname: h.Hostname, recursiveRO: h.RecursiveRO}
+	f.host = hostFacts{cpus: h.CPUs, unified: h.Unified, swapLimits: h.SwapLimits, hostname: h.Hostname, recursiveRO: h.RecursiveRO, caps: host.Capabilities()}
 	f.device = func(dev Device) ([]specs.LinuxDevice, error) {
 		target := dev.Target
 		if target == "" {

@@ -37,10 +37,11 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
-// capabilities applies add and drop to the default set.
-func capabilities(s *Security) ([]string, error) {
+// capabilities applies add and drop to the default set. Privileged and ALL
+// mean what the machine has to give.
+func capabilities(s *Security, available []string) ([]string, error) {
 	if s.Privileged {
-		return allCaps, nil
+		return available, nil
 	}
 	add, addAll, err := capNames(s.CapAdd)
 	if err != nil {
@@ -53,7 +54,7 @@ func capabilities(s *Security) ([]string, error) {
 	base := defaultCaps
 	switch {
 	case addAll:
-		base = allCaps
+		base = available
 	case dropAll:
 		base = nil
 	}

@@ -3,10 +3,9 @@ package shim
 import (
 	"time"
 
+	"github.com/amphora-go/amphora/internal/host"
 	"github.com/amphora-go/amphora/internal/logs"
-	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"strings"
 )
 
 // logWriter is where output goes besides the attached clients.
@@ -37,15 +36,8 @@ func (s *shim) flushLog(t time.Time) { s.log.Flush(t) }
 
 func discardOutput(logs.Stream, []byte, time.Time) {}
 
-// allCaps is every capability of this kernel that the shim itself has.
+// allCaps is every capability that the shim itself has.
 func (s *shim) allCaps() *specs.LinuxCapabilities {
-	list, err := capability.ListSupported()
-	if err != nil {
-		return s.caps
-	}
-	names := make([]string, len(list))
-	for i, c := range list {
-		names[i] = "CAP_" + strings.ToUpper(c.String())
-	}
+	names := host.Capabilities()
 	return &specs.LinuxCapabilities{Bounding: names, Effective: names, Permitted: names}
 }
