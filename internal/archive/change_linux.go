@@ -69,6 +69,7 @@ func (t *tree) remove(d *dirRef, base string) error {
 	}
 	delete(t.links, p)
 	delete(t.upped, p)
+	delete(t.made, p)
 	return unix.Unlinkat(d.fd, base, 0)
 }
 
