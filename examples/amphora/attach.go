@@ -47,15 +47,16 @@ func (a *app) attach(ctx context.Context, c *container.Container, o *joinOptions
 	ctx = context.WithoutCancel(ctx) // signals go to the container
 	stop := a.follow(c, o)
 	defer stop()
-	// A container with --rm is gone when its output has ended: who wants the
-	// exit code must wait from before that.
+	// A container with --rm is gone once its output has ended: who wants the
+	// exit code must wait from before that. It may end before the wait begins,
+	// so this is not for the next exit.
 	type end struct {
 		exit *container.Exit
 		err  error
 	}
 	ended := make(chan end, 1)
 	go func() {
-		exit, err := c.Wait(ctx, container.NextExit)
+		exit, err := c.Wait(ctx, container.NotRunning)
 		ended <- end{exit, err}
 	}()
 	if err := c.Attach(ctx, streams); err != nil {
