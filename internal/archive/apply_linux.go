@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -217,17 +216,11 @@ func (a *applier) applied() *Applied {
 	slices.Sort(c.Implicit)
 	c.WhiteoutDirs = slices.Sorted(maps.Keys(a.whited))
 	c.Described = a.described
-	for p, i := range a.links {
-		l := a.foreign[i]
-		l.Name = p
-		c.Links = append(c.Links, l)
-		a.foreign[i].Name = "" // has a place
-	}
-	for _, l := range a.foreign {
-		if l.Name != "" { // replaced since: the target must exist all the same
-			c.Links = append(c.Links, ForeignLink{Target: l.Target})
+	for i, l := range a.foreign {
+		if at, ok := a.links[l.Name]; !ok || at != i {
+			l.Name = "" // replaced since: what it says of its target counts all the same
 		}
+		c.Links = append(c.Links, l)
 	}
-	slices.SortFunc(c.Links, func(x, y ForeignLink) int { return strings.Compare(x.Name, y.Name) })
 	return c
 }

@@ -67,7 +67,7 @@ func (a *applier) linkTo(d *dirRef, base string, td *dirRef, tbase string, m *Me
 	a.mark(p)
 	delete(a.upped, p)
 	if waiting {
-		a.links[p] = placeholder
+		a.await(p, a.foreign[placeholder].Target, m)
 		return nil
 	}
 	return a.linkMeta(d, base, m)
@@ -142,7 +142,12 @@ func (a *applier) placeForeign(d *dirRef, base, target string, m *Meta) error {
 	if err != nil {
 		return err
 	}
+	a.await(p, target, m)
+	return nil
+}
+
+// await notes that Settle is to put target in the place of the placeholder p.
+func (a *applier) await(p, target string, m *Meta) {
 	a.links[p] = len(a.foreign)
 	a.foreign = append(a.foreign, ForeignLink{Name: p, Target: target, Meta: *m})
-	return nil
 }

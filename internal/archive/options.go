@@ -56,8 +56,8 @@ type Applied struct {
 	// Described are directories that were implicit until a later entry
 	// described, replaced or deleted them.
 	Described []string `json:"described,omitempty"`
-	// Links are hard links whose target this layer lacks. An empty file holds
-	// the place of each.
+	// Links are hard links whose target this layer lacks, in the order of the
+	// archive. An empty file holds the place of each.
 	Links []ForeignLink `json:"links,omitempty"`
 	// WhiteoutDirs are directories in which something is deleted.
 	WhiteoutDirs []string `json:"whiteoutDirs,omitempty"`

@@ -79,7 +79,7 @@ func TestSettleCopiesLinkTargets(t *testing.T) {
 	dirs := settled(t,
 		[]*entry{dir("bin", 0o751), file("bin/a", "content").owner(1, 2).mode(0o4755).xattr("user.k", "v"), symlink("bin/s", "a"), symlink("sbin", "bin")},
 		[]*entry{hardlink("b", "bin/a").owner(1, 2).mode(0o4755), hardlink("c", "b").owner(1, 2).mode(0o4755), hardlink("s", "/bin/s"),
-			hardlink("replaced", "bin/a"), file("replaced", "by a file"), hardlink("d", "sbin/a").owner(3, 3).mode(0o700)})
+			hardlink("replaced", "bin/a").owner(1, 2).mode(0o4755), file("replaced", "by a file"), hardlink("d", "sbin/a").owner(3, 3).mode(0o700)})
 	got := snapshot(t, dirs[0], nil)
 	want := `100700 3:3 1700000000.123456789 "content" user.k="v"` // as the last link says
 	for _, p := range []string{"b", "c", "d", "bin/a"} {

@@ -12,7 +12,10 @@ func (s *settler) link(l *ForeignLink) error {
 		if s.moves {
 			return ErrReapply
 		}
-		_, _, err := s.target(l)
+		_, n, err := s.target(l)
+		if err == nil && !l.Meta.same(&n.st) {
+			err = ErrReapply // the target changed its owner or mode
+		}
 		return err
 	}
 	name := l.Name
@@ -112,4 +115,10 @@ func (s *settler) checkTarget(target string) error {
 		}
 	}
 	return nil
+}
+
+// same reports whether the metadata of a link says nothing new of its target.
+func (m *Meta) same(st *unix.Stat_t) bool {
+	was := metaOf(st)
+	return was.Mode == m.Mode && was.UID == m.UID && was.GID == m.GID && was.Mtime.Equal(m.Mtime) && len(m.Xattrs) == 0
 }
