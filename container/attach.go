@@ -185,6 +185,10 @@ func (k *keyReader) Read(p []byte) (int, error) {
 			close(k.typed)
 			return 0, io.EOF
 		}
+		if err != nil && k.seen > 0 { // they were not meant as keys
+			k.out = append(k.out, k.keys[:k.seen]...)
+			k.seen = 0
+		}
 		if err != nil && len(k.out) == 0 {
 			return 0, err
 		}

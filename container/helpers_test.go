@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds what a test waits for; it is no measure of anything.
-const patience = 60 * time.Second
+const patience = 20 * time.Second
 
 // newManager opens a store of its own for the test.
 func newManager(t *testing.T) *Manager {
