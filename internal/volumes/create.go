@@ -83,12 +83,18 @@ type Claim struct {
 
 // Release gives the claim up. It is idempotent. Call it after the record of
 // the container that uses the volume was written.
-func (c *Claim) Release() error { return c.lease.Release() }
+func (c *Claim) Release() error {
+	var err error
+	if c.Created && c.Anonymous {
+		err = c.s.Settle(c.Name)
+	}
+	return errors.Join(err, c.lease.Release())
+}
 
 // Undo gives the claim up and removes the volume if Ensure made it and nobody
 // else uses it by now: for a creation that failed.
 func (c *Claim) Undo(ctx context.Context) error {
-	if err := c.Release(); err != nil || !c.Created {
+	if err := c.lease.Release(); err != nil || !c.Created {
 		return err
 	}
 	err := c.s.Remove(ctx, c.Name)
@@ -120,6 +126,12 @@ func (s *Store) Ensure(ctx context.Context, spec *Spec) (*Claim, error) {
 			return nil, err
 		}
 		claim.Created = true
+		if c.Anonymous {
+			if err := s.pend(c.Name); err != nil {
+				s.dropHalf(c.Name)
+				return nil, err
+			}
+		}
 		if claim.Volume, err = s.make(ctx, c); err != nil {
 			return nil, err
 		}

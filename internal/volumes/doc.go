@@ -6,6 +6,7 @@
 //	lease        flock, shared: held by whoever creates a container with it
 //	record.json  what it is (Volume); carries the number of its last event
 //	removing     an empty file: removal was decided, whoever finds it finishes it
+//	pending      an empty file: anonymous, and its container is not made yet
 //	data/        the content: what containers have mounted
 //	fill, fill-new, fill.lock   copy-up in progress (see CopyUp)
 //
