@@ -26,7 +26,7 @@ type machine struct {
 	LoadEnd   string   `json:"loadEnd"`
 }
 
-func look(ctx context.Context, dir string) machine {
+func look(ctx context.Context, at *site) machine {
 	m := machine{CPUs: runtime.NumCPU(), Cgroups: "v1", LoadStart: loadAverage()}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -47,7 +47,10 @@ func look(ctx context.Context, dir string) machine {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		m.Cgroups = "v2"
 	}
-	m.Disk = firstLine(ctx, "findmnt", "-n", "-o", "FSTYPE", "-T", dir)
+	m.Disk = firstLine(ctx, "findmnt", "-n", "-o", "FSTYPE", "-T", at.dir)
+	if at.volume != "" {
+		m.Disk = "new " + m.Disk + " in a file on " + firstLine(ctx, "findmnt", "-n", "-o", "FSTYPE", "-T", at.volume)
+	}
 	m.Versions = append(m.Versions, runtime.Version(), "amphora "+revision(ctx))
 	for _, v := range [][]string{{"dockerd", "--version"}, {"/usr/bin/docker", "--version"}, {"containerd", "--version"}, {"podman", "--version"},
 		{"conmon", "--version"}, {"runc", "--version"}, {"docker-registry", "--version"}} {

@@ -56,6 +56,7 @@ func main() {
 	wanted := flag.String("rows", strings.Join(names, ","), "what to measure")
 	peers := flag.String("peers", "docker,podman,runc", "what to compare with")
 	dir := flag.String("dir", "/var/tmp", "`directory` for everything that is made; on a disk, not on tmpfs")
+	bare := flag.Bool("bare", false, "work in the directory itself, not on a new file system in a file")
 	doc := flag.String("doc", "", "`file` to write the table to as well, as markdown")
 	flag.IntVar(&b.n, "n", 20, "runs of each")
 	flag.BoolVar(&b.quick, "quick", false, "3 runs and small sizes: does it work?")
@@ -72,25 +73,29 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := b.main(ctx, *dir, *doc); err != nil {
+	if err := b.main(ctx, *dir, *bare, *doc); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) main(ctx context.Context, dir, doc string) (err error) {
+func (b *bench) main(ctx context.Context, dir string, bare bool, doc string) (err error) {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("containers need root: run it with sudo")
 	}
-	if b.site, err = newSite(dir); err != nil {
-		return err
-	}
+	b.site, err = newSite(ctx, dir, bare)
 	defer func() {
+		if b.site == nil {
+			return
+		}
 		b.say("cleaning up")
 		if cerr := b.site.clean(); cerr != nil && err == nil {
 			err = cerr
 		}
 	}()
+	if err != nil {
+		return fmt.Errorf("%w (-bare works without a file system of its own)", err)
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -133,7 +138,7 @@ func (b *bench) main(ctx context.Context, dir, doc string) (err error) {
 // had is left out.
 func (b *bench) prepare(ctx context.Context) error {
 	b.install(ctx)
-	b.report.Machine = look(ctx, b.site.dir)
+	b.report.Machine = look(ctx, b.site)
 	b.say("building")
 	if err := b.makeImage(ctx); err != nil {
 		return err

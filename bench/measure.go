@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -54,7 +55,8 @@ func quantile(samples []float64, q float64) float64 {
 }
 
 // compare runs the contenders n times each, interleaved, after one round that
-// does not count. The one that begins changes from round to round. A contender
+// does not count. Their order is another one in each round, the same in each
+// run of the benchmark: what one leaves to the next falls on all. A contender
 // that fails is out, and its error stands in the table.
 func (b *bench) compare(ctx context.Context, title string, n int, contenders []contender) *result {
 	r := &result{Title: title, Unit: "ms", Load: loadAverage(), Series: make([]series, len(contenders))}
@@ -63,8 +65,7 @@ func (b *bench) compare(ctx context.Context, title string, n int, contenders []c
 	}
 	b.say("%s: %d rounds of %d", title, n, len(contenders))
 	for round := -1; round < n; round++ {
-		for i := range contenders {
-			at := (i + round + 1) % len(contenders)
+		for _, at := range rand.New(rand.NewPCG(uint64(round+1), 0)).Perm(len(contenders)) {
 			s := &r.Series[at]
 			if s.Error != "" || ctx.Err() != nil {
 				continue
