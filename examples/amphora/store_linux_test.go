@@ -95,10 +95,25 @@ func testEventsAndCare(t *testing.T, c *cli) {
 	c.is("", "recover")
 	c.run("check").want(t, 0, "Containers can run here")
 	c.run("version").want(t, 0, "amphora ")
-	one := c.start("supervise")
-	eventually(t, "one supervises", func() bool { return c.run("recover").code == 0 })
-	one.cmd.Process.Signal(os.Interrupt)
-	if code := one.code(); code != 130 {
-		t.Errorf("supervise ends with %d: %s", code, one.String())
+	testSupervise(t, c)
+}
+
+// testSupervise: of two supervisors one gives up, the other goes on.
+func testSupervise(t *testing.T, c *cli) {
+	ended := make(chan *client, 2)
+	both := map[*client]bool{c.start("supervise"): true, c.start("supervise"): true}
+	for cl := range both {
+		go func() { cl.code(); ended <- cl }()
+	}
+	first := <-ended
+	delete(both, first)
+	if first.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(first.String(), "one process does") {
+		t.Errorf("the first to end: %s: %s", first.cmd.ProcessState, first)
+	}
+	for second := range both {
+		second.cmd.Process.Signal(os.Interrupt)
+		if <-ended; second.cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("interrupted: %s: %s", second.cmd.ProcessState, second)
+		}
 	}
 }
