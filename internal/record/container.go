@@ -34,11 +34,12 @@ type Container struct {
 	Stop       Stop          `json:"stop"`
 	Stopped    bool          `json:"stopped,omitempty"` // by a caller: policies do not start it again
 
-	Cgroup   string `json:"cgroup"`             // absolute path in every hierarchy, recorded before it is made
-	Removing bool   `json:"removing,omitempty"` // removal began: whoever finds it so finishes it
-	Stdin    bool   `json:"stdin,omitempty"`
-	TTY      bool   `json:"tty,omitempty"`
-	Volumes  []Use  `json:"volumes,omitempty"`
+	Cgroup      string `json:"cgroup"`                // absolute path in every hierarchy, recorded before it is made
+	Removing    bool   `json:"removing,omitempty"`    // removal began: whoever finds it so finishes it
+	WithVolumes bool   `json:"withVolumes,omitempty"` // with Removing: its anonymous volumes go too
+	Stdin       bool   `json:"stdin,omitempty"`
+	TTY         bool   `json:"tty,omitempty"`
+	Volumes     []Use  `json:"volumes,omitempty"`
 }
 
 // Owner is the process that made an owned container: until a supervisor holds

@@ -345,10 +345,15 @@ func optional[T any](r *Root, id, name string) (*T, error) {
 }
 
 // MarkRemoving makes sure that a removal that is cut short is finished. A
-// container that is removed at its end needs no mark.
-func (r *Root) MarkRemoving(c *Container) error {
-	if !c.Removing && !c.AutoRemove {
-		c.Removing = true
+// container that is removed at its end needs no mark once it has ended.
+func (r *Root) MarkRemoving(c *Container, withVolumes bool) error {
+	ended := false
+	if c.AutoRemove {
+		exit, err := r.LoadExit(c.ID)
+		ended = err == nil && exit != nil
+	}
+	if !c.Removing && !ended {
+		c.Removing, c.WithVolumes = true, withVolumes
 		if err := r.SaveQuietly(c); err != nil {
 			return err
 		}
@@ -372,4 +377,17 @@ func (r *Root) Remove(ctx context.Context, c *Container) (empty func() error, er
 	}
 	step.At("remove.discarded")
 	return empty, nil
+}
+
+// FinishRemoval is Remove where somebody may have logged the removal already.
+func (r *Root) FinishRemoval(ctx context.Context, c *Container) (empty func() error, err error) {
+	last, err := r.Log.LastOf(ctx, "container", c.ID)
+	if err != nil {
+		return nil, err
+	}
+	if last.Action != "destroy" {
+		return r.Remove(ctx, c)
+	}
+	r.release(c.Name, c.ID)
+	return r.Discard(r.Path(c.ID))
 }

@@ -92,7 +92,7 @@ func Container(ctx context.Context, root *record.Root, id string) (Outcome, erro
 		return Sound, err
 	}
 	if s.AutoRemove || s.Removing {
-		return Removed, remove(ctx, root, s.Container)
+		return Removed, finish(ctx, root, s.Container)
 	}
 	return done, nil
 }
@@ -161,33 +161,52 @@ func dropVolatile(root *record.Root, id string) error {
 	return fault.Opaque(errors.Join(os.RemoveAll(root.Path(id, "upper")), os.RemoveAll(root.Path(id, "work"))))
 }
 
-func remove(ctx context.Context, root *record.Root, c *record.Container) error {
-	empty, err := Remove(ctx, root, c, true)
+// Remove takes a container out of the store, with its anonymous volumes if
+// wanted. Its lock and alive are held. A kill on the way leaves a container
+// that says it is being removed, so that the next reader finishes it. The
+// returned function deletes the files.
+func Remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes bool) (empty func() error, err error) {
+	return remove(ctx, root, c, withVolumes, c.Removing)
+}
+
+// finish does what is left of a removal.
+func finish(ctx context.Context, root *record.Root, c *record.Container) error {
+	empty, err := remove(ctx, root, c, c.AutoRemove || c.WithVolumes, true)
 	if err != nil {
 		return err
 	}
 	return empty()
 }
 
-// Remove takes a container out of the store, with its anonymous volumes if
-// wanted. Its lock and alive are held. A kill on the way leaves a container
-// that says it is being removed, so that the next reader finishes it. The
-// returned function deletes the files.
-func Remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes bool) (empty func() error, err error) {
-	if err := root.MarkRemoving(c); err != nil {
+func remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes, resumed bool) (empty func() error, err error) {
+	if err := root.MarkRemoving(c, withVolumes); err != nil {
 		return nil, err
 	}
 	for _, v := range c.Volumes {
-		if !v.Anonymous || !withVolumes {
+		if !v.Anonymous {
 			continue
 		}
-		err := volumes.Open(root).RemoveOf(ctx, v.Name, c.ID)
-		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrInUse) {
+		if err := removeVolume(ctx, volumes.Open(root), v.Name, c.ID, withVolumes); err != nil {
 			return nil, err
 		}
 	}
 	step.At("remove.volumes")
+	if resumed {
+		return root.FinishRemoval(ctx, c)
+	}
 	return root.Remove(ctx, c)
+}
+
+// removeVolume removes an anonymous volume, or leaves it for good.
+func removeVolume(ctx context.Context, s *volumes.Store, name, id string, remove bool) error {
+	if !remove {
+		return s.Settle(name)
+	}
+	err := s.RemoveOf(ctx, name, id)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, fault.ErrInUse) {
+		return nil // gone before, or another container has it too
+	}
+	return err
 }
 
 // Report is what All found and did.
@@ -221,7 +240,7 @@ func All(ctx context.Context, root *record.Root) (*Report, error) {
 			r.Dropped = append(r.Dropped, id)
 		}
 	}
-	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), root.EmptyTrash())
+	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), volumes.Open(root).Sweep(ctx), root.EmptyTrash())
 	return r, errs.ErrorOrNil()
 }
 

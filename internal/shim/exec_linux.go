@@ -10,6 +10,7 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/runtime"
+	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/wire"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -110,6 +111,7 @@ func (s *shim) exec(x *Exec, pipes []*os.File) (*runtime.Running, *stdio, error)
 		}
 		var err error
 		running, err = box.Exec(p)
+		step.At("exec.started")
 		return err
 	})
 	started := err == nil

@@ -97,10 +97,13 @@ func (l *Process) await(ctx context.Context, conn *wire.Conn, cmd *exec.Cmd, req
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
 	defer stop()
 	var r Reply
+	step.At("launch.spawned")
 	err := conn.Send(req, files...)
+	step.At("launch.sent")
 	if err == nil {
 		_, err = conn.Receive(&r)
 	}
+	step.At("launch.answered")
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

@@ -251,6 +251,7 @@ func (s *shim) stopContainer(sig int, grace time.Duration, byCaller bool) {
 	if running == nil {
 		return // between two runs: again sees stop
 	}
+	step.At("stop.marked")
 	running.Signal(syscall.Signal(sig))
 	s.thaw()
 	if grace < 0 {
@@ -325,6 +326,7 @@ func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Con
 		if err := f(s.box); err != nil {
 			return err
 		}
+		step.At(action + ".done")
 		return s.root.SetStatus(context.Background(), s.current(), s.run, to, action)
 	})
 }

@@ -4,6 +4,7 @@
 package step
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,8 +17,10 @@ type Plan struct {
 	At   int    `json:"at,omitempty"`
 	// Helper spares this process: only its helper processes act.
 	Helper bool `json:"helper,omitempty"`
-	// List is a file to which the name of each point passed is appended, a
-	// line each. With Name empty it lists and does nothing else.
+	// Alone arms this process only, not its helpers.
+	Alone bool `json:"alone,omitempty"`
+	// List is a file to which a line for each point passed is appended: pid and
+	// name. With Name empty that is all.
 	List string `json:"list,omitempty"`
 }
 
@@ -47,7 +50,7 @@ func Disarm() { armed.Store(nil) }
 // Armed returns the plan to hand to a helper process, nil when there is none.
 func Armed() *Plan {
 	s := armed.Load()
-	if s == nil || s.hook != nil {
+	if s == nil || s.hook != nil || s.plan.Alone {
 		return nil
 	}
 	p := s.plan
@@ -90,6 +93,6 @@ func (s *state) list(name string) {
 	if err != nil {
 		return
 	}
-	f.WriteString(name + "\n")
+	fmt.Fprintf(f, "%d %s\n", os.Getpid(), name)
 	f.Close()
 }
