@@ -119,6 +119,9 @@ func (s *settler) inherit() (links []string, err error) {
 // complete does what needs all entries and the lower layers in sight.
 func (t *tree) complete(opaqueRoot bool) error {
 	t.reap()
+	if opaqueRoot {
+		t.opaque["."] = true
+	}
 	if err := t.prune(); err != nil {
 		return err
 	}
