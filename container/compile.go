@@ -56,6 +56,8 @@ type hostFacts struct {
 	hostname    string
 	recursiveRO bool // mount_setattr, Linux 5.12
 	caps        []string
+	online      string // processors, "0-3"
+	nodes       string // of memory
 }
 
 // compile turns a Spec into what a supervisor needs. It touches nothing.

@@ -112,6 +112,7 @@ func (d *draft) gather(ctx context.Context) error {
 	f.dir = m.root.Path(f.id)
 	h := host.Look()
 	f.host = hostFacts{cpus: h.CPUs, unified: h.Unified, swapLimits: h.SwapLimits, hostname: h.Hostname, recursiveRO: h.RecursiveRO, caps: host.Capabilities()}
+	f.host.online, f.host.nodes = host.Online()
 	f.device = func(dev Device) ([]specs.LinuxDevice, error) {
 		target := dev.Target
 		if target == "" {

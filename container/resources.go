@@ -100,6 +100,12 @@ func cpu(r *Resources, f *facts, out *specs.LinuxResources, limit func(string, i
 	if r.CPUShares == 1 {
 		return fault.Invalid("cpu shares 1: the kernel's minimum is 2")
 	}
+	if err := checkList("cpuset", r.CPUSet, f.host.online); err != nil {
+		return err
+	}
+	if err := checkList("cpuset mems", r.CPUSetMems, f.host.nodes); err != nil {
+		return err
+	}
 	if r.CPUs == 0 && r.CPUShares == 0 && r.CPUSet == "" && r.CPUSetMems == "" {
 		return nil
 	}
