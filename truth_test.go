@@ -76,6 +76,9 @@ func (v *view) container(i *container.Info) (faults []string) {
 	if held && run != nil {
 		v.alive[i.ID] = run.Shim
 	}
+	if c, err := v.root.Load(i.ID); err != nil || c.Owner != nil && !running(c.Owner.Pid) {
+		faults = list(faults, "%s is there without its owner (%v)", short, err)
+	}
 	switch i.Status {
 	case container.Running, container.Paused:
 		if !held || i.Pid == 0 || !running(i.Pid) {
@@ -176,14 +179,20 @@ func (v *view) kernel() (faults []string) {
 	return faults
 }
 
-// holders are the processes that have a file below dir open.
+// holders are the processes of this library, by their names, that have a file
+// below dir open.
 func holders(dir string) map[int]string {
 	found := map[int]string{}
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	for _, fd := range fds {
-		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, dir+"/") {
-			pid, _ := strconv.Atoi(strings.Split(fd, "/")[2])
-			found[pid] = to
+	for _, p := range names("/proc") {
+		pid, err := strconv.Atoi(p)
+		comm, _ := os.ReadFile("/proc/" + p + "/comm")
+		if name := string(comm); err != nil || !strings.HasPrefix(name, "amphora") && !strings.HasPrefix(name, "exe") && !strings.HasPrefix(name, "runc:") {
+			continue
+		}
+		for _, fd := range names("/proc/" + p + "/fd") {
+			if to, err := os.Readlink("/proc/" + p + "/fd/" + fd); err == nil && strings.HasPrefix(to, dir+"/") {
+				found[pid] = to
+			}
 		}
 	}
 	return found
