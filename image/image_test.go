@@ -114,14 +114,14 @@ func TestImportRefuses(t *testing.T) {
 
 func TestGetSaysWhatIsWrong(t *testing.T) {
 	s := openTest(t, nil)
-	a := importTest(t, s, "a", "1")
+	a := importTest(t, s, "app", "1")
 	for name, kind := range map[string]error{"b": fs.ErrNotExist, "Upper": fs.ErrInvalid, "": fs.ErrInvalid, strings.Repeat("0", 64): fs.ErrNotExist,
-		"a@" + someDigest: fs.ErrNotExist} {
+		"app@" + someDigest: fs.ErrNotExist} {
 		if _, err := s.Get(t.Context(), name); !errors.Is(err, kind) {
 			t.Errorf("Get(%q): %v, want %v", name, err, kind)
 		}
 	}
-	if got, err := s.Get(t.Context(), "a@"+a.Manifest()); err != nil || got.ID() != a.ID() {
+	if got, err := s.Get(t.Context(), "app@"+a.Manifest()); err != nil || got.ID() != a.ID() {
 		t.Errorf("by repository and digest: %v", err)
 	}
 	// Two ids that begin alike.

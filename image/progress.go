@@ -40,8 +40,9 @@ type reporter struct {
 
 type layerState struct {
 	Progress
-	fetched, unpacked bool
-	said              time.Time
+	fetched, unpacked       bool
+	wasFetched, wasUnpacked bool // before we came
+	said                    time.Time
 }
 
 func newReporter(f func(Progress), layers int) *reporter {
@@ -82,28 +83,31 @@ func (r *reporter) verifying(i int) {
 	r.update(i, func(l *layerState) { l.Bytes, l.Phase = l.Total, Verifying })
 }
 
-// fetched tells that the blob is there: existed if nothing was downloaded.
+// fetched tells that the blob is there; existed if nothing was downloaded.
 func (r *reporter) fetched(i int, existed bool) {
 	r.update(i, func(l *layerState) {
-		l.fetched, l.Bytes = true, l.Total
-		switch {
-		case l.unpacked && existed:
-			l.Phase = Exists
-		case l.unpacked:
-			l.Phase = Done
-		default:
-			l.Phase = Extracting
-		}
+		l.fetched, l.wasFetched, l.Bytes = true, existed, l.Total
+		l.finish()
 	})
 }
 
-// unpacked tells that the layer's tree is there, or will not be made.
+// unpacked tells that the layer's tree is there, or will not be made; existed
+// if nothing was to do.
 func (r *reporter) unpacked(i int, existed bool) {
 	r.update(i, func(l *layerState) {
-		l.unpacked = true
-		if !l.fetched {
-			return
-		}
-		l.Phase = Done
+		l.unpacked, l.wasUnpacked = true, existed
+		l.finish()
 	})
+}
+
+func (l *layerState) finish() {
+	switch {
+	case !l.fetched:
+	case !l.unpacked:
+		l.Phase = Extracting
+	case l.wasFetched && l.wasUnpacked:
+		l.Phase = Exists
+	default:
+		l.Phase = Done
+	}
 }

@@ -237,7 +237,7 @@ func (sh *shelf) adopt(ctx context.Context, f *found, opts *LoadOptions) error {
 	report := newReporter(opts.Progress, len(f.img.Layers))
 	for i, l := range f.img.Layers {
 		report.begin(i, string(l.Blob.Digest), l.Blob.Size)
-		report.fetched(i, true)
+		report.fetched(i, false)
 	}
 	if opts.Packed || store.CanUnpack() != nil {
 		return nil
