@@ -18,15 +18,17 @@ func (t *tree) mkdir(d *dirRef, base string) error {
 	return unix.Mkdirat(d.fd, base, 0o700)
 }
 
-// mark notes that the archive brought p, and thereby what is above it. A
+// mark notes that the archive brought base, and thereby what is above it. A
 // directory that is merely passed on the way to a deleted name is not brought.
-func (t *tree) mark(p string) {
-	if t.made == nil {
+func (t *tree) mark(d *dirRef, base string) {
+	if t.style.overlay() {
+		for p := d.path; t.implied[p]; p = path.Dir(p) {
+			delete(t.implied, p)
+		}
 		return
 	}
-	for !t.made[p] {
+	for p := join(d.path, base); t.made != nil && !t.made[p]; p = path.Dir(p) {
 		t.made[p] = true
-		p = path.Dir(p)
 	}
 }
 

@@ -40,8 +40,8 @@ func (t *tree) fresh(d *dirRef, base string, create func() error) error {
 		}
 		err = create()
 	}
-	if err == nil && t.made != nil {
-		t.mark(join(d.path, base))
+	if err == nil {
+		t.mark(d, base)
 	}
 	return err
 }
@@ -61,7 +61,7 @@ func (a *applier) placeDir(d *dirRef, base string, m *Meta) error {
 		a.describe(p)
 	}
 	if err == nil {
-		a.mark(p)
+		a.mark(d, base)
 		delete(a.implied, p)
 		a.pending[p] = &dirMeta{Meta: *m}
 	}

@@ -64,7 +64,7 @@ func (a *applier) linkTo(d *dirRef, base string, td *dirRef, tbase string, m *Me
 		return err
 	}
 	p := join(d.path, base)
-	a.mark(p)
+	a.mark(d, base)
 	delete(a.upped, p)
 	if waiting {
 		a.await(p, a.foreign[placeholder].Target, m)
