@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"github.com/amphora-go/amphora/container"
 )
@@ -44,9 +44,9 @@ func (a *app) attach(ctx context.Context, c *container.Container, o *joinOptions
 		return err
 	}
 	defer restore()
-	ctx = context.WithoutCancel(ctx) // signals go to the container
-	stop := a.follow(c, o)
+	ctx, open, stop := a.follow(ctx, c, o)
 	defer stop()
+	open()
 	// A container with --rm is gone once its output has ended: who wants the
 	// exit code must wait from before that. It may end before the wait begins,
 	// so this is not for the next exit.
@@ -59,12 +59,24 @@ func (a *app) attach(ctx context.Context, c *container.Container, o *joinOptions
 		exit, err := c.Wait(ctx, container.NotRunning)
 		ended <- end{exit, err}
 	}()
+	a.redraw(ctx, c, o)
 	if err := c.Attach(ctx, streams); err != nil {
-		if errors.Is(err, container.ErrDetached) {
-			return a.ended(nil, err)
-		}
-		return err
+		return a.ended(ctx, nil, err)
 	}
 	e := <-ended
-	return a.ended(e.exit, e.err)
+	return a.ended(ctx, e.exit, e.err)
+}
+
+// redraw has programs paint a terminal anew, by a change of its size, once what
+// they paint can be seen here.
+func (a *app) redraw(ctx context.Context, c *container.Container, o *joinOptions) {
+	if !o.tty {
+		return
+	}
+	time.AfterFunc(100*time.Millisecond, func() {
+		if w, h := a.terminalSize(); h > 0 {
+			c.Resize(ctx, w, h+1)
+			c.Resize(ctx, w, h)
+		}
+	})
 }

@@ -35,6 +35,7 @@ func TestCommandLine(t *testing.T) {
 		"EventsAndCare":             testEventsAndCare,
 		"Terminal":                  testTerminal,
 		"InterruptOnTerminal":       testInterruptOnTerminal,
+		"HangUp":                    testHangUp,
 		"AttachWithoutTerminal":     testAttachWithoutTerminal,
 	} {
 		t.Run(name, func(t *testing.T) {

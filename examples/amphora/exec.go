@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"syscall"
 
 	"github.com/amphora-go/amphora/container"
 )
@@ -59,15 +61,20 @@ func (a *app) exec(cmd *container.Exec, stdin bool) error {
 		}
 		defer restore()
 	}
-	if err := cmd.Start(); err != nil {
-		return exited(err)
-	}
-	if cmd.TTY {
-		defer a.followSize(func(w, h uint16) { cmd.Resize(w, h) })()
-	}
 	// Docker's client leaves the process behind when it is interrupted, but
 	// who types ctrl-c means the process.
-	defer a.proxy(func(signal string) { cmd.Signal(signal) })()
+	open, stop := a.proxy(func(signal syscall.Signal) { cmd.Signal(fmt.Sprint(int(signal))) })
+	defer stop()
+	if cmd.TTY {
+		openSize, stopSize := a.followSize(func(w, h uint16) { cmd.Resize(w, h) })
+		open = both(open, openSize)
+		defer stopSize()
+	}
+	err := cmd.Start()
+	open()
+	if err != nil {
+		return exited(err)
+	}
 	return exited(cmd.Wait())
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/term"
@@ -32,18 +33,22 @@ func (a *app) runAttached(ctx context.Context, c *container.Container, o *joinOp
 		return coded{err, 125}
 	}
 	defer restore()
+	joined, open, stop := a.follow(ctx, c, o)
+	defer stop()
 	att, err := c.StartAttached(ctx, streams)
+	open()
 	if err != nil {
 		return coded{err, container.Code(err)}
 	}
-	defer a.follow(c, o)()
-	exit, err := att.Wait(context.WithoutCancel(ctx))
-	return a.ended(exit, err)
+	exit, err := att.Wait(joined)
+	return a.ended(joined, exit, err)
 }
 
 // ended turns the end of an attachment into this program's.
-func (a *app) ended(exit *container.Exit, err error) error {
+func (a *app) ended(ctx context.Context, exit *container.Exit, err error) error {
 	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	case errors.Is(err, container.ErrDetached):
 		fmt.Fprint(a.stderr, "read escape sequence\r\n")
 		return nil
@@ -104,32 +109,45 @@ func (a *app) terminalSize() (width, height uint16) {
 }
 
 // follow passes signals, and changes of the terminal's size, on to the
-// container until stop.
-func (a *app) follow(c *container.Container, o *joinOptions) (stop func()) {
-	ctx := context.Background()
-	stopSize := func() {}
+// container from open to stop; signals before that wait. They do not end the
+// context that it returns. That the terminal is gone does.
+func (a *app) follow(ctx context.Context, c *container.Container, o *joinOptions) (joined context.Context, open, stop func()) {
+	ctx = context.WithoutCancel(ctx)
+	joined, hangUp := context.WithCancelCause(ctx)
+	open, stop = func() {}, func() { hangUp(nil) }
+	if o.proxy {
+		openSignals, stopSignals := a.proxy(func(signal syscall.Signal) {
+			c.Signal(ctx, fmt.Sprint(int(signal)))
+			if signal == syscall.SIGHUP && o.tty {
+				hangUp(exitCode(128 + signal))
+			}
+		})
+		open, stop = openSignals, both(stopSignals, stop)
+	}
 	if o.tty {
-		stopSize = a.followSize(func(w, h uint16) { c.Resize(ctx, w, h) })
+		openSize, stopSize := a.followSize(func(w, h uint16) { c.Resize(ctx, w, h) })
+		open, stop = both(open, openSize), both(stopSize, stop)
 	}
-	if !o.proxy {
-		return stopSize
-	}
-	return both(stopSize, a.proxy(func(signal string) { c.Signal(ctx, signal) }))
+	return joined, open, stop
 }
 
 func both(f, g func()) func() { return func() { f(); g() } }
 
-// proxy has send told of the signals that this program gets, by number, until
-// stop.
-func (a *app) proxy(send func(signal string)) (stop func()) {
+// proxy has send told of the signals that this program gets until stop. Those
+// before open it keeps until then.
+func (a *app) proxy(send func(syscall.Signal)) (open, stop func()) {
+	opened := make(chan struct{})
 	take := func(s os.Signal) {
+		<-opened
 		if n, ok := s.(syscall.Signal); ok {
-			send(fmt.Sprint(int(n)))
+			send(n)
 		}
 	}
 	a.onSignal.Store(&take)
 	stopMore := moreSignals(take)
-	return func() {
+	open = sync.OnceFunc(func() { close(opened) })
+	return open, func() {
+		open()
 		stopMore()
 		a.onSignal.Store(nil)
 	}

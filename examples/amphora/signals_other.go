@@ -6,4 +6,6 @@ import "os"
 
 func moreSignals(func(os.Signal)) (stop func()) { return func() {} }
 
-func (a *app) followSize(func(width, height uint16)) (stop func()) { return func() {} }
+func (a *app) followSize(func(width, height uint16)) (open, stop func()) {
+	return func() {}, func() {}
+}

@@ -12,7 +12,10 @@ import (
 // SIGTERM, that does not concern this program itself.
 func moreSignals(take func(os.Signal)) (stop func()) {
 	c := make(chan os.Signal, 16)
-	signal.Notify(c, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT)
+	signal.Notify(c, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
+		signal.Notify(c, syscall.SIGHUP)
+	}
 	go func() {
 		for s := range c {
 			take(s)
@@ -21,17 +24,19 @@ func moreSignals(take func(os.Signal)) (stop func()) {
 	return func() { signal.Stop(c) }
 }
 
-// followSize tells set the size of the terminal, now and whenever it changes.
-func (a *app) followSize(set func(width, height uint16)) (stop func()) {
+// followSize tells set the size of the terminal at open, and whenever it
+// changes from then on.
+func (a *app) followSize(set func(width, height uint16)) (open, stop func()) {
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGWINCH)
-	c <- syscall.SIGWINCH // it may have changed since the container was made
-	go func() {
-		for range c {
-			if w, h := a.terminalSize(); w > 0 && h > 0 {
-				set(w, h)
+	open = func() {
+		signal.Notify(c, syscall.SIGWINCH)
+		go func() {
+			for ; ; <-c { // at once: it may have changed since the container was made
+				if w, h := a.terminalSize(); w > 0 && h > 0 {
+					set(w, h)
+				}
 			}
-		}
-	}()
-	return func() { signal.Stop(c) }
+		}()
+	}
+	return open, func() { signal.Stop(c) }
 }

@@ -21,20 +21,28 @@ type terminal struct {
 func (c *cli) onTerminal(args ...string) *terminal {
 	t := c.t
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	// Through the poller, and so without Fd, Close interrupts the read below.
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	unlock := 0
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, unlock); err != nil {
-		t.Fatal(err)
+	control := func(f func(fd int) error) {
+		conn, err := master.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cerr := conn.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
 	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var n int
+	control(func(fd int) (err error) {
+		if err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		}
+		return err
+	})
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -42,9 +50,9 @@ func (c *cli) onTerminal(args ...string) *terminal {
 	defer slave.Close()
 	term := &terminal{client: &client{cmd: c.command(args...)}, keys: master}
 	term.size = func(rows, cols uint16) {
-		if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}); err != nil {
-			t.Error(err)
-		}
+		control(func(fd int) error {
+			return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+		})
 	}
 	term.size(33, 99)
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = slave, slave, slave
@@ -125,6 +133,18 @@ func testInterruptOnTerminal(t *testing.T, c *cli) {
 	if code := term.code(); code != 0 {
 		t.Errorf("code %d", code)
 	}
+}
+
+// testHangUp: a client ends with its terminal, the container does not.
+func testHangUp(t *testing.T, c *cli) {
+	term := c.onTerminal("run", "-it", "--name", "hup", "box", "trap")
+	term.await(t, "ready")
+	term.keys.Close()
+	if code := term.code(); code != 129 {
+		t.Errorf("code %d", code)
+	}
+	eventually(t, "the container got the signal", func() bool { return strings.Contains(c.ok("logs", "hup"), "got 1 ") })
+	c.is("running", "inspect", "-f", "{{.Status}}", "hup")
 }
 
 // testAttachWithoutTerminal: input and output of a container on pipes.
