@@ -207,8 +207,11 @@ func (s *Store) write(ctx context.Context, l *store.Lease, action, name string, 
 // without one.
 func (s *Store) name(ctx context.Context, action string, n store.Name) (*Image, error) {
 	err := s.s.UpdateNames(ctx, func(tx *store.NamesTx) error {
-		if n.Name == "" && len(tx.Of(n.ImageID)) > 0 {
-			return nil // it has a name, or is kept already
+		if have := tx.Of(n.ImageID); n.Name == "" && len(have) > 0 {
+			// It has a name, or is kept already: by that manifest, which need
+			// not be ours.
+			n.Manifest = have[0].Manifest
+			return nil
 		}
 		return put(ctx, tx, action, n)
 	})
