@@ -67,7 +67,7 @@ var helpers = map[string][]string{
 	},
 	"internal/shim": {
 		"internal/archive", "internal/atomicfile", "internal/boot", "internal/cgroup", "internal/fault", "internal/flock",
-		"internal/journal", "internal/logs", "internal/overlay", "internal/proc", "internal/record", "internal/reexec",
+		"internal/host", "internal/journal", "internal/logs", "internal/overlay", "internal/proc", "internal/record", "internal/reexec",
 		"internal/recovery", "internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
 		"internal/watch", "internal/wire",
 		"github.com/hashicorp/go-multierror", "github.com/moby/sys/capability", "github.com/moby/sys/user", "github.com/opencontainers/runtime-spec/specs-go", "github.com/sirupsen/logrus",
