@@ -55,6 +55,7 @@ type Options struct {
 type Engine struct {
 	opts       Options
 	root       *record.Root
+	store      *store.Store
 	images     *image.Store
 	containers *container.Manager
 	volumes    *volume.Manager
@@ -83,9 +84,9 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 	if e.root, err = record.OpenRoot(ctx, e.opts.Root, e.opts.State); err != nil {
 		return nil, fault.New("open", e.opts.Root, err)
 	}
-	s := store.Open(e.root.Dir, e.root.State, e.root.Log)
-	s.Logger = e.log
-	e.images = image.New(s, &image.Options{Root: e.root.Dir, State: e.root.State, Logger: e.log,
+	e.store = store.Open(e.root.Dir, e.root.State, e.root.Log)
+	e.store.Logger = e.log
+	e.images = image.New(e.store, &image.Options{Root: e.root.Dir, State: e.root.State, Logger: e.log,
 		Keychain: e.opts.Keychain, Mirrors: e.opts.Mirrors, Insecure: e.opts.Insecure})
 	e.volumes = volume.New(e.root)
 	e.containers = container.New(e.root, e.images, &container.Options{Logger: e.log, Helper: e.opts.Helper, CgroupParent: e.opts.CgroupParent})
@@ -135,8 +136,13 @@ func (e *Engine) nested() string {
 }
 
 // Close ends the containers that this Engine owns and leaves the others
-// running. It is idempotent.
-func (e *Engine) Close() error { return e.containers.Close() }
+// running. It waits for layers that this program unpacked to reach the disk.
+// It is idempotent.
+func (e *Engine) Close() error {
+	err := e.containers.Close()
+	e.store.Wait()
+	return err
+}
 
 // Images returns the image store, Containers, and Volumes the managers of the
 // Root's other objects.
@@ -150,21 +156,34 @@ func (e *Engine) Root() string  { return e.root.Dir }
 func (e *Engine) State() string { return e.root.State }
 
 // Command describes a container that runs arg in an image, to be used as an
-// os/exec.Cmd. The image is pulled when it is missing. The container ends with
-// this program, or when ctx does, and Wait removes it.
+// os/exec.Cmd. The image is pulled when it is missing, or as Pull says. The
+// container ends with this program, or when ctx does, and Wait removes it.
 func (e *Engine) Command(ctx context.Context, img string, arg ...string) *container.Cmd {
 	cmd := e.containers.Command(ctx, img, arg...)
 	cmd.Prepare = func(ctx context.Context) error {
 		if cmd.Rootfs != "" {
 			return nil
 		}
-		_, err := e.images.Get(ctx, cmd.Image)
-		if errors.Is(err, os.ErrNotExist) {
-			_, err = e.images.Pull(ctx, cmd.Image, nil)
-		}
-		return err
+		return e.pull(ctx, cmd.Image, cmd.Pull)
 	}
 	return cmd
+}
+
+func (e *Engine) pull(ctx context.Context, img string, policy container.PullPolicy) error {
+	switch policy {
+	case container.PullNever:
+		return nil // Create says when it is missing
+	case container.PullAlways:
+	case container.PullMissing, "":
+		_, err := e.images.Get(ctx, img)
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	default:
+		return fault.Invalid("unknown pull policy %q: use missing, always or never", policy)
+	}
+	_, err := e.images.Pull(ctx, img, nil)
+	return err
 }
 
 // Report is what Recover found and mended, as container ids.

@@ -41,6 +41,8 @@ type Cmd struct {
 	Keep bool
 	// Customize is as in CreateOptions.
 	Customize func(*specs.Spec) error
+	// Pull says when Engine.Command's image is pulled; empty: PullMissing.
+	Pull PullPolicy
 	// Prepare runs before the container is created, for example to pull the
 	// image. Engine.Command sets it.
 	Prepare func(ctx context.Context) error
@@ -56,6 +58,15 @@ type Cmd struct {
 	mu      sync.Mutex // guards cancel
 	cancel  error
 }
+
+// PullPolicy says when an image is fetched from its registry.
+type PullPolicy string
+
+const (
+	PullMissing PullPolicy = "missing" // when the store does not have it
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
 
 // Command describes a container that runs arg in an image. When ctx ends the
 // container is killed. Without arg it runs what the image says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/amphora-go/amphora/internal/fault"
@@ -131,12 +132,10 @@ func (c *Container) clearStopped(ctx context.Context, rec *record.Container) err
 // synced when the machine lost power were thrown away.
 func (c *Container) layers(ctx context.Context, rec *record.Container) error {
 	for _, chain := range rec.Layers {
-		_, err := os.Stat(c.m.root.Dir + "/layers/" + chain + "/diff")
-		if err == nil {
+		// A pending layer may be of an earlier boot, and so not what it should be.
+		layer := filepath.Join(c.m.root.Dir, "layers", chain)
+		if exists(filepath.Join(layer, "diff")) && !exists(filepath.Join(layer, "pending")) {
 			continue
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return fault.Opaque(err)
 		}
 		img, err := c.m.images.Get(ctx, rec.ImageID)
 		if err != nil {
