@@ -318,7 +318,7 @@ func TestExecutableReplaced(t *testing.T) {
 	must(t, c.Command(t.Context(), "true").Run())
 	kill9(t, cmd)
 	must(t, c.Command(t.Context(), "true").Run())
-	must(t, c.Stop(t.Context(), nil))
+	must(t, stopBox(c, t.Context()))
 }
 
 func copyExecutable(t *testing.T, to string) {

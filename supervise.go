@@ -54,14 +54,14 @@ func (e *Engine) startWaiting(ctx context.Context) {
 		return
 	}
 	for _, i := range infos {
-		if !i.WaitsForSupervisor {
+		if !i.WaitsForSupervisor || ctx.Err() != nil {
 			continue
 		}
 		c, err := e.containers.Get(ctx, i.ID)
 		if err == nil {
-			err = c.Start(ctx)
+			err = c.Start(context.WithoutCancel(ctx)) // to cut it short would kill what may run already
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil {
 			e.log.Error("amphora: restart", "container", i.Name, "error", err)
 		}
 	}

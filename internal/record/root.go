@@ -68,6 +68,9 @@ type Stamp struct {
 // reads one small file.
 func OpenRoot(ctx context.Context, dir, state string) (*Root, error) {
 	r := &Root{Dir: dir, State: state, Log: journal.Open(filepath.Join(dir, "journal"))}
+	if err := r.refuseOtherState(); err != nil {
+		return nil, err
+	}
 	for _, d := range []string{dir, r.Containers(), state, filepath.Join(state, "s"), filepath.Join(state, "run")} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return nil, storeError("make the store", err)
@@ -86,6 +89,21 @@ func OpenRoot(ctx context.Context, dir, state string) (*Root, error) {
 		return nil, err
 	}
 	return r, r.restamp(ctx, now)
+}
+
+// refuseOtherState looks before anything is made in a State that is not the
+// one in use.
+func (r *Root) refuseOtherState() error {
+	e, err := r.engine()
+	if err != nil || e.Stamp.State == r.State {
+		return nil // what is wrong with it is found under the lock
+	}
+	now := e.Stamp
+	if now.Boot, err = proc.BootID(); err != nil || now.Boot != e.Stamp.Boot {
+		return nil
+	}
+	now.State = r.State
+	return r.refuseMove(e.Stamp, now)
 }
 
 // storeError says what to do about the failures of a store's own directory
