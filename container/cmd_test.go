@@ -11,6 +11,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -301,8 +303,11 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 		done <- err
 	}()
 	eventually(t, "the process has written all it can", func() bool {
-		pids, err := c.Pids(t.Context())
-		return err != nil || len(pids) == 0 || strings.Contains(hostFile(t, fmt.Sprintf("/proc/%d/wchan", pids[0])), "pipe")
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", inspect(t, c).Pid))
+		return slices.ContainsFunc(threads, func(f string) bool {
+			name, err := os.ReadFile(f)
+			return err == nil && strings.Contains(string(name), "pipe_write")
+		})
 	})
 	time.Sleep(2500 * time.Millisecond) // longer than a stream may be quiet after the end
 	data, err := io.ReadAll(r)
