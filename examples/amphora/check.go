@@ -10,7 +10,7 @@ var checkCommand = command{
 	name: "check", summary: "Say what this machine lacks, and how to get it",
 	setup: func(f *flags) action {
 		var format string
-		f.text(&format, "format", "`json`, or a template such as '{{.Name}}'")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.Name}}'")
 		return func(ctx context.Context, a *app, _ []string) error {
 			tmpl, err := parseFormat(format)
 			if err != nil {

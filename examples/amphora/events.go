@@ -18,8 +18,8 @@ var eventsCommand = command{
 		var format string
 		value(f, &since, "since", "Show all events created since `time`", parseTime)
 		value(f, &until, "until", "Stream events until this `time`", parseTime)
-		f.list(&filters, "f,filter", "Filter output (`type=container`, event=, container=, image=, volume=)")
-		f.text(&format, "format", "`json`, or a template such as '{{.Action}}'")
+		f.list(&filters, "f,filter", "Filter output by `condition`: type=, event=, container=, image= or volume=")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.Action}}'")
 		return func(ctx context.Context, a *app, _ []string) error {
 			eng, err := a.engine(ctx)
 			if err != nil {

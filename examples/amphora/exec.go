@@ -19,7 +19,7 @@ var execCommand = command{
 		f.bool(&detach, "d,detach", "Detached mode: run command in the background")
 		f.bool(&interactive, "i,interactive", "Keep STDIN open even if not attached")
 		f.bool(&x.TTY, "t,tty", "Allocate a pseudo-TTY")
-		f.list(&env, "e,env", "Set environment variables")
+		f.list(&env, "e,env", "Set environment variables (`KEY[=value]`)")
 		f.list(&envFiles, "env-file", "Read in a `file` of environment variables")
 		f.text(&x.User, "u,user", "User name or UID (`name[:group]`)")
 		f.text(&x.Dir, "w,workdir", "Working directory inside the container")

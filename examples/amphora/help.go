@@ -145,8 +145,12 @@ func (a *app) helpCommand(path string, c *command) error {
 		} else {
 			short = "   "
 		}
-		word, usage := flag.UnquoteUsage(f.set.Lookup(long))
+		g := f.set.Lookup(long)
+		word, usage := flag.UnquoteUsage(g)
+		_, many := g.Value.(*list)
 		switch {
+		case many && word == "value":
+			word = "list"
 		case f.toggles(long):
 			word = ""
 		case word == "value":

@@ -11,7 +11,7 @@ var historyCommand = command{
 	setup: func(f *flags) action {
 		var quiet, full bool
 		var format string
-		f.text(&format, "format", "`json`, or a template such as '{{.CreatedBy}}'")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.CreatedBy}}'")
 		f.bool(&full, "no-trunc", "Don't truncate output")
 		f.bool(&quiet, "q,quiet", "Only show image IDs")
 		return func(ctx context.Context, a *app, args []string) error {

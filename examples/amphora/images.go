@@ -19,8 +19,8 @@ var imagesCommand = command{
 		var filters []string
 		f.bool(&all, "a,all", "Accepted for Docker's sake: there are no hidden images")
 		f.bool(&digests, "digests", "Show digests")
-		f.list(&filters, "f,filter", "Filter output (`dangling=true`, reference=pattern, label=key[=value])")
-		f.text(&format, "format", "`json`, or a template such as '{{.Repository}}'")
+		f.list(&filters, "f,filter", "Filter output by `condition`: dangling=true, reference=PATTERN or label=KEY[=VALUE]")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.Repository}}'")
 		f.bool(&full, "no-trunc", "Don't truncate output")
 		f.bool(&quiet, "q,quiet", "Only show image IDs")
 		return func(ctx context.Context, a *app, args []string) error {

@@ -15,7 +15,7 @@ var importCommand = command{
 		var o image.ImportOptions
 		f.list(&o.Changes, "c,change", "Apply Dockerfile `instruction` to the created image")
 		f.text(&o.Comment, "m,message", "Set commit `message` for imported image")
-		f.text(&o.Platform, "platform", "`Platform` of its programs, such as linux/arm64")
+		f.text(&o.Platform, "platform", "Make it for this `platform`, such as linux/arm64")
 		return func(ctx context.Context, a *app, args []string) error {
 			if len(args) > 1 {
 				o.Ref = args[1]

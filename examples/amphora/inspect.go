@@ -16,7 +16,7 @@ var inspectCommand = command{
 	setup: func(f *flags) action {
 		var format, kind string
 		f.text(&format, "f,format", "Format output using a `template`, such as '{{.Status}}'")
-		f.text(&kind, "type", "`container`, image or volume (default: the first that there is)")
+		f.text(&kind, "type", "Look for this `kind`: container, image or volume (default: the first that there is)")
 		return func(ctx context.Context, a *app, args []string) error {
 			eng, err := a.engine(ctx)
 			if err != nil {

@@ -16,14 +16,14 @@ func (s *specFlags) defineResources(f *flags) {
 	value(f, &r.Memory, "m,memory", "Memory limit (`bytes`)", parseBytes)
 	value(f, &r.MemoryReservation, "memory-reservation", "Memory soft limit (`bytes`)", parseBytes)
 	value(f, &r.MemorySwap, "memory-swap", "Limit of memory plus swap (`bytes`); -1: no limit of swap", parseSwap)
-	value(f, &r.CPUs, "cpus", "`Number` of CPUs", parseFloat)
+	value(f, &r.CPUs, "cpus", "Limit to a `number` of CPUs", parseFloat)
 	value(f, &r.CPUShares, "c,cpu-shares", "CPU shares (relative `weight`)", parseNumber[uint64])
-	f.text(&r.CPUSet, "cpuset-cpus", "CPUs in which to allow execution (`0-3,7`)")
-	f.text(&r.CPUSetMems, "cpuset-mems", "Memory nodes in which to allow execution (`0-3`)")
+	f.text(&r.CPUSet, "cpuset-cpus", "Allow execution on these `CPUs` only, such as 0-3,7")
+	f.text(&r.CPUSetMems, "cpuset-mems", "Allow memory of these `nodes` only, such as 0-3")
 	value(f, &r.Pids, "pids-limit", "Limit of processes (`number`; -1: none)", parseNumber[int64])
 	value(f, &r.BlkioWeight, "blkio-weight", "Block IO relative `weight`, 10 to 1000", parseNumber[uint16])
 	value(f, &r.ShmSize, "shm-size", "Size of /dev/shm (`bytes`)", parseBytes)
-	value(f, &r.OOMScoreAdj, "oom-score-adj", "Tune the host's OOM preferences (`-1000 to 1000`)", parseNumber[int])
+	value(f, &r.OOMScoreAdj, "oom-score-adj", "Tune the host's OOM preferences by a `score` from -1000 to 1000", parseNumber[int])
 	each(f, "ulimit", "Ulimit options (`name=soft[:hard]`)", func(u string) error {
 		l, err := parseUlimit(u)
 		r.Ulimits = append(r.Ulimits, l)
@@ -94,7 +94,7 @@ func (s *specFlags) defineSecurity(f *flags) {
 	f.list(&sec.CapAdd, "cap-add", "Add Linux capabilities")
 	f.list(&sec.CapDrop, "cap-drop", "Drop Linux capabilities")
 	f.bool(&sec.Privileged, "privileged", "Give extended privileges to this container")
-	each(f, "security-opt", "no-new-privileges, seccomp=`file`|unconfined, apparmor=profile, systempaths=unconfined", s.securityOption)
+	each(f, "security-opt", "Security `option`: no-new-privileges, seccomp=FILE, seccomp=unconfined, apparmor=PROFILE or systempaths=unconfined", s.securityOption)
 }
 
 func (s *specFlags) securityOption(o string) error {

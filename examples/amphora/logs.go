@@ -17,7 +17,7 @@ var logsCommand = command{
 		f.bool(&o.Follow, "f,follow", "Follow log output")
 		value(f, &o.Since, "since", "Show logs since `time` (2026-01-02T13:23:37Z) or relative (42m for 42 minutes)", parseTime)
 		value(f, &o.Until, "until", "Show logs before `time` or relative", parseTime)
-		value(f, &o.Tail, "n,tail", "`Number` of lines to show from the end of the logs (default all)", parseTail)
+		value(f, &o.Tail, "n,tail", "Show this `number` of lines from the end of the logs (default all)", parseTail)
 		f.bool(&stamps, "t,timestamps", "Show timestamps")
 		return func(ctx context.Context, a *app, args []string) error {
 			c, err := a.container(ctx, args[0])

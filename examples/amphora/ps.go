@@ -21,10 +21,10 @@ var psCommand = command{
 		var format string
 		last := -1
 		f.bool(&all, "a,all", "Show all containers (default shows just running)")
-		each(f, "f,filter", "Filter output (`status=exited`, name=, id=, label=, ancestor=, volume=)", func(s string) error {
+		each(f, "f,filter", "Filter output by `condition`: status=, name=, id=, label=, ancestor= or volume=", func(s string) error {
 			return containerFilter(&filter, s)
 		})
-		f.text(&format, "format", "`json`, or a template such as '{{.Names}}'")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.Names}}'")
 		value(f, &last, "n,last", "Show the last `number` of created containers (includes all states)", parseNumber[int])
 		f.bool(&latest, "l,latest", "Show the latest created container (includes all states)")
 		f.bool(&full, "no-trunc", "Don't truncate output")

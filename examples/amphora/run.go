@@ -67,7 +67,7 @@ type createOptions struct {
 
 func (o *createOptions) define(f *flags) {
 	o.specFlags.define(f)
-	f.text(&o.pull, "pull", "Pull image before creating: `always`, missing (default) or never")
+	f.text(&o.pull, "pull", "Pull image before creating, by `policy`: always, missing (default) or never")
 	f.bool(&o.quiet, "q,quiet", "Suppress the pull output")
 	f.text(&o.cidfile, "cidfile", "Write the container ID to the `file`")
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ func (s *specFlags) define(f *flags) {
 	f.bool(&s.TTY, "t,tty", "Allocate a pseudo-TTY")
 	f.bool(&s.AutoRemove, "rm", "Automatically remove the container when it exits")
 	f.text(&s.Name, "name", "Assign a name to the container")
-	f.list(&s.Env, "e,env", "Set environment variables; `KEY` alone takes its value from here")
+	f.list(&s.Env, "e,env", "Set environment variables (`KEY[=value]`); KEY alone takes its value from here")
 	f.list(&s.envFiles, "env-file", "Read in a `file` of environment variables")
 	f.text(&s.Dir, "w,workdir", "Working directory inside the container")
 	f.text(&s.User, "u,user", "User name or UID (`name[:group]`)")
@@ -44,11 +43,11 @@ func (s *specFlags) define(f *flags) {
 	s.defineResources(f)
 	s.defineSecurity(f)
 	f.bool(&s.Init, "init", "Run an init inside the container that forwards signals and reaps processes")
-	f.text(&s.Stop.Signal, "stop-signal", "`Signal` to stop the container")
+	f.text(&s.Stop.Signal, "stop-signal", "Stop the container with this `signal`")
 	value(f, &s.Stop.Timeout, "stop-timeout", "Timeout (in `seconds`) to stop the container", parseGrace)
 	value(f, &s.Restart, "restart", "Restart `policy`: no, on-failure[:max-retries], always, unless-stopped", parseRestart)
-	f.text(&s.Log.Driver, "log-driver", "json-file or none")
-	each(f, "log-opt", "max-size=`bytes` and max-file=number", s.logOption)
+	f.text(&s.Log.Driver, "log-driver", "Log `driver`: json-file (default) or none")
+	each(f, "log-opt", "Log `option`: max-size=BYTES or max-file=NUMBER", s.logOption)
 }
 
 func (s *specFlags) defineNetwork(f *flags) {
@@ -56,8 +55,8 @@ func (s *specFlags) defineNetwork(f *flags) {
 		s.Networks = append(s.Networks, network.Endpoint{Network: n})
 		return nil
 	}
-	each(f, "network", "`none`, host or container:NAME (default none)", connect)
-	each(f, "net", "The same as --network (`none`)", connect)
+	each(f, "network", "Connect to a `network`: none (default), host or container:NAME", connect)
+	each(f, "net", "The same as --network (`network`)", connect)
 	each(f, "add-host", "Add a custom host-to-IP mapping (`host:ip`)", func(h string) error {
 		if name, addr, ok := strings.Cut(h, "="); ok {
 			h = name + ":" + addr
@@ -91,7 +90,7 @@ func (s *specFlags) defineMounts(f *flags) {
 	each(f, "tmpfs", "Mount a tmpfs `directory`", mount(volume.ParseTmpfs))
 }
 
-// command completes the Spec with the image and command line of the arguments.
+// complete adds what the arguments say, and the files that flags name.
 func (s *specFlags) complete(args []string) error {
 	if s.Rootfs == "" {
 		if len(args) == 0 {
@@ -115,59 +114,6 @@ func (s *specFlags) complete(args []string) error {
 	}
 	s.Labels, err = labels(s.labelFiles, s.labels)
 	return err
-}
-
-// environment reads files of KEY=value lines and lays pairs over them. A KEY
-// alone gets the value it has in this program, if any.
-func environment(files, pairs []string) ([]string, error) {
-	var env []string
-	for _, file := range files {
-		lines, err := readLines(file)
-		if err != nil {
-			return nil, err
-		}
-		env = append(env, lines...)
-	}
-	env = append(env, pairs...)
-	for i, pair := range env {
-		if v, ok := os.LookupEnv(pair); ok && !strings.Contains(pair, "=") {
-			env[i] = pair + "=" + v
-		}
-	}
-	return env, nil
-}
-
-func labels(files, pairs []string) (map[string]string, error) {
-	all := map[string]string{}
-	for _, file := range files {
-		lines, err := readLines(file)
-		if err != nil {
-			return nil, err
-		}
-		pairs = append(lines, pairs...)
-	}
-	for _, pair := range pairs {
-		key, v, _ := strings.Cut(pair, "=")
-		if key == "" {
-			return nil, fmt.Errorf("label %q: give KEY=VALUE", pair)
-		}
-		all[key] = v
-	}
-	return all, nil
-}
-
-// readLines returns the lines of a file without comments and empty ones.
-func readLines(file string) (lines []string, err error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	for l := range strings.Lines(string(data)) {
-		if l = strings.TrimLeft(strings.TrimRight(l, "\r\n"), " \t"); l != "" && l[0] != '#' {
-			lines = append(lines, l)
-		}
-	}
-	return lines, nil
 }
 
 func parseRestart(s string) (r container.Restart, err error) {

@@ -31,7 +31,7 @@ var restartCommand = command{
 }
 
 func defineStop(f *flags, o *container.StopOptions) {
-	f.text(&o.Signal, "s,signal", "`Signal` to send to the container")
-	value(f, &o.Timeout, "t,time", "`Seconds` to wait before killing the container", parseGrace)
+	f.text(&o.Signal, "s,signal", "Send this `signal` to the container")
+	value(f, &o.Timeout, "t,time", "Wait for so many `seconds` before killing the container", parseGrace)
 	value(f, &o.Timeout, "timeout", "The same as --time (`seconds`)", parseGrace)
 }

@@ -15,10 +15,10 @@ var volumeList = command{
 		var filter volume.Filter
 		var quiet bool
 		var format string
-		each(f, "f,filter", "Filter output (`dangling=true`, name=, label=, driver=)", func(s string) error {
+		each(f, "f,filter", "Filter output by `condition`: dangling=true, name=, label= or driver=", func(s string) error {
 			return volumeFilter(&filter, s)
 		})
-		f.text(&format, "format", "`json`, or a template such as '{{.Name}}'")
+		f.text(&format, "format", "Print json, or by a `template` such as '{{.Name}}'")
 		f.bool(&quiet, "q,quiet", "Only display volume names")
 		return func(ctx context.Context, a *app, _ []string) error {
 			eng, err := a.engine(ctx)
