@@ -90,6 +90,8 @@ func (c *Container) takeAlive(ctx context.Context) (*flock.Lock, error) {
 			return nil, ErrPaused
 		case s.Status == record.Removing:
 			return nil, fault.NotExist("the container is being removed")
+		case s.Unwritten != nil:
+			return nil, s.Unwritten
 		}
 		alive, err := c.m.root.TryAlive(c.id)
 		if errors.Is(err, flock.ErrHeld) { // a supervisor on its way out, or another starter: look again

@@ -21,6 +21,9 @@ type Snapshot struct {
 	// shim was killed or the machine restarted. It must be recovered before
 	// the status is true.
 	Lost bool
+	// Unwritten is why that could not be recorded: the disk is full, or may not
+	// be written. The status is true all the same.
+	Unwritten error
 }
 
 // Judge reads a container and says where it is. It changes nothing.

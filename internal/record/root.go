@@ -85,6 +85,9 @@ func OpenRoot(ctx context.Context, dir, state string) (*Root, error) {
 		r.ID = eng.ID
 		return r, nil
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return nil, storeError("read the store", err)
+	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

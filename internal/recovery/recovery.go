@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/amphora-go/amphora/internal/cgroup"
@@ -36,7 +37,11 @@ func Judge(ctx context.Context, root *record.Root, id string) (*record.Snapshot,
 		if err != nil || !s.Lost {
 			return s, err
 		}
-		if _, err := Container(ctx, root, id); err != nil && !errors.Is(err, flock.ErrHeld) {
+		_, err = Container(ctx, root, id)
+		if cannotWrite(err) {
+			return unwritten(s, err), nil
+		}
+		if err != nil && !errors.Is(err, flock.ErrHeld) {
 			return nil, err
 		}
 		// Held: somebody else is mending it, or has just started it.
@@ -46,6 +51,30 @@ func Judge(ctx context.Context, root *record.Root, id string) (*record.Snapshot,
 		case <-time.After(time.Millisecond):
 		}
 	}
+}
+
+func cannotWrite(err error) bool {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// unwritten is what a lost container is, where that cannot be recorded.
+func unwritten(s *record.Snapshot, err error) *record.Snapshot {
+	s.Unwritten = err
+	if s.Run == nil {
+		return s
+	}
+	if s.Run.Seq > 0 {
+		s.Status = record.Exited
+		s.Exit = &record.Exit{Unknown: true, Code: 137, Started: s.Run.Started, Restarts: s.Run.Restarts, Boot: s.Run.Boot,
+			Error: "nobody supervises the container any more; this could not be recorded: " + err.Error()}
+	}
+	s.Run, s.Starting = nil, false
+	return s
 }
 
 // Outcome is what was done to one container.
