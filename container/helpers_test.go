@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -235,4 +236,21 @@ func logText(t *testing.T, c *Container) string {
 		b.Write(e.Line)
 	}
 	return b.String()
+}
+
+// checkInitFDs looks at what process 1 holds: the container's root may look
+// into it, so nothing of the host may be there.
+func checkInitFDs(t *testing.T, pid int) {
+	t.Helper()
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		to, _ := os.Readlink(dir + "/" + e.Name())
+		if n, _ := strconv.Atoi(e.Name()); n > 2 && !strings.HasPrefix(to, "anon_inode:[event") {
+			t.Errorf("process 1 has descriptor %s: %s", e.Name(), to)
+		}
+	}
 }

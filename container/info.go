@@ -57,7 +57,7 @@ type Info struct {
 	// container's own supervisor was killed.
 	WaitsForSupervisor bool `json:"waitsForSupervisor,omitempty"`
 
-	Log  string `json:"log,omitempty"`  // path of the log file
+	Log  string `json:"log,omitempty"`  // path of the log file; set by Inspect only
 	Spec *Spec  `json:"spec,omitempty"` // as given to Create; set by Inspect only
 }
 

@@ -16,7 +16,7 @@ func TestLife(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
 	c := b.create(t, Spec{Name: "life", Labels: map[string]string{"a": "b"}}, "trap", "-x", "3")
-	if info := inspect(t, c); info.Status != Created || info.Name != "life" || info.Labels["a"] != "b" || info.Exit != nil {
+	if info := inspect(t, c); info.Log == "" || info.Spec.Name != "life" || info.Status != Created || info.Name != "life" || info.Labels["a"] != "b" || info.Exit != nil {
 		t.Errorf("created: %+v", info)
 	}
 	if exit, err := c.Wait(ctx, NotRunning); err != nil || *exit != (Exit{}) {

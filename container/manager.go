@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/amphora-go/amphora/image"
-	"github.com/amphora-go/amphora/internal/cgroup"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/host"
 	"github.com/amphora-go/amphora/internal/record"
@@ -66,6 +65,7 @@ func (m *Manager) Close() error {
 	defer m.mu.Unlock()
 	o := m.owner
 	m.owner = nil
+	m.leaveGroup()
 	return o.close()
 }
 
@@ -99,6 +99,9 @@ func (c *Container) Inspect(ctx context.Context) (*Info, error) {
 	info := newInfo(s)
 	if info.Spec, err = readSpec(c.m.root, c.id); err != nil {
 		return nil, c.fail("inspect", err)
+	}
+	if info.Spec.Log.Driver != "none" {
+		info.Log = c.m.root.Path(c.id, "log")
 	}
 	return info, nil
 }
@@ -135,20 +138,6 @@ func (c *Container) control(ctx context.Context) (*shim.Client, error) {
 			return nil, err
 		}
 	}
-}
-
-// group is the control group of this store.
-func (m *Manager) group() (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.base == "" {
-		base, err := cgroup.Base(m.opts.CgroupParent, m.root.ID)
-		if err != nil {
-			return "", err
-		}
-		m.base = base
-	}
-	return m.base, nil
 }
 
 // exists tells a container that was removed from a broken store.

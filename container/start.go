@@ -63,6 +63,11 @@ func (c *Container) start(ctx context.Context, stdin, stdout, stderr *os.File) (
 		}
 		defer o.NetNS.Close()
 	}
+	hold, err := c.m.holdGroup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer hold.Release()
 	started, err := c.m.launcher.Launch(ctx, o)
 	if err == nil {
 		return started, nil

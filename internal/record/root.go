@@ -223,6 +223,10 @@ func (r *Root) Socket(id string) string { return filepath.Join(r.State, "s", Sho
 // RuntimeDir is the runtime's state directory for all containers.
 func (r *Root) RuntimeDir() string { return filepath.Join(r.State, "run") }
 
+// GroupLock keeps the Root's control group: held shared by whoever starts a
+// container in it, exclusively by whoever removes it as idle.
+func (r *Root) GroupLock() string { return filepath.Join(r.Dir, "cgroup.lock") }
+
 // Short is the id as it is shown: its first 12 digits.
 func Short(id string) string { return id[:min(12, len(id))] }
 

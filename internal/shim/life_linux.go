@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/internal/cgroup"
+	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/runtime"
@@ -137,7 +138,12 @@ func (s *shim) again(exit *record.Exit, pause time.Duration) *record.Exit {
 	s.mu.Lock()
 	s.run.Status = record.Running
 	s.mu.Unlock()
-	if err := s.do(func() error { return s.startInit(nil) }); err != nil {
+	hold, err := flock.Acquire(context.Background(), s.root.GroupLock(), flock.Shared)
+	if err == nil {
+		err = s.do(func() error { return s.startInit(nil) })
+		hold.Release()
+	}
+	if err != nil {
 		return s.failedAgain(err)
 	}
 	s.mu.Lock()
