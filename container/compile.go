@@ -28,19 +28,20 @@ type compiled struct {
 // facts are what compile must know of machine and image. Given the same, it
 // yields the same.
 type facts struct {
-	id      string
-	image   *image.Config // nil with Rootfs
-	host    hostFacts
-	base    string                                    // control group of the Root
-	dir     string                                    // the container's directory
-	joined  string                                    // id of the container whose network is shared
-	joinDir string                                    // its directory
-	mounts  []volume.Mount                            // the Spec's, and the image's volumes
-	volumes map[string]claimed                        // by target
-	images  map[string][]string                       // layers of mounted images, by target
-	copy    bool                                      // no overlay here
-	device  func(Device) ([]specs.LinuxDevice, error) // looks at the host's /dev
-	all     func() ([]specs.LinuxDevice, error)       // all of them, for privileged containers
+	id       string
+	image    *image.Config // nil with Rootfs
+	host     hostFacts
+	base     string                                    // control group of the Root
+	dir      string                                    // the container's directory
+	joined   string                                    // id of the container whose network is shared
+	joinDir  string                                    // its directory
+	joinName string                                    // its host name
+	mounts   []volume.Mount                            // the Spec's, and the image's volumes
+	volumes  map[string]claimed                        // by target
+	images   map[string][]string                       // layers of mounted images, by target
+	copy     bool                                      // no overlay here
+	device   func(Device) ([]specs.LinuxDevice, error) // looks at the host's /dev
+	all      func() ([]specs.LinuxDevice, error)       // all of them, for privileged containers
 }
 
 // claimed is a volume that exists and stays.
@@ -114,6 +115,8 @@ func hostname(spec *Spec, f *facts, mode string) string {
 		return spec.Hostname
 	case mode == network.Host:
 		return f.host.hostname
+	case f.joined != "":
+		return f.joinName // as the files in /etc say, which it shares
 	}
 	return record.Short(f.id)
 }

@@ -130,6 +130,11 @@ func (d *draft) gather(ctx context.Context) error {
 			return fault.Invalid("the network of container %q: %w", ref, fault.Opaque(err))
 		}
 		f.joinDir = m.root.Path(f.joined)
+		cfg, err := m.root.LoadConfig(f.joined)
+		if err != nil {
+			return err
+		}
+		f.joinName = cfg.Files.Hostname
 	}
 	img := new(image.Config)
 	if d.spec.Image != "" {

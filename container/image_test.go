@@ -185,6 +185,9 @@ func TestNetworkModes(t *testing.T) {
 	if a, o := execOutput(t, join, "cat", "/etc/hosts", "/etc/hostname"), execOutput(t, none, "cat", "/etc/hosts", "/etc/hostname"); a != o {
 		t.Errorf("files of a joined network: %q, %q", a, o)
 	}
+	if a, o := execOutput(t, join, "hostname"), none.ID()[:12]; a != o {
+		t.Errorf("host name on a joined network: %q, want %q", a, o)
+	}
 	if err := none.Stop(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
