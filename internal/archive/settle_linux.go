@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,6 +193,10 @@ func (s *settler) into(name string) (*dirRef, error) {
 		if err := s.checkOver(p); err != nil {
 			return nil, err
 		}
+	}
+	// What was deleted there may have included what moves.
+	if hidden, err := s.hidden(d.path); err != nil || hidden || s.done.Opaque {
+		return nil, cmp.Or(err, ErrReapply)
 	}
 	return d, nil
 }
