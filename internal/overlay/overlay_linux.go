@@ -35,7 +35,9 @@ func Open(l Layers) (*os.File, error) {
 		return nil, os.NewSyscallError("fsopen overlay", err)
 	}
 	defer unix.Close(fs)
-	if err := configure(fs, l); err != nil {
+	held, err := configure(fs, l)
+	defer closeAll(held)
+	if err != nil {
 		return nil, explain(fs, l, err)
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
@@ -83,35 +85,36 @@ func prepare(l Layers) error {
 	return fault.Opaque(err)
 }
 
-func configure(fs int, l Layers) error {
-	fds, err := openAll(l.Lower)
+// configure returns the descriptors that must stay open until the overlay is
+// made: kernels before 6.5 look at the paths only then.
+func configure(fs int, l Layers) (held []int, err error) {
+	held, err = openAll(l.Lower)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer closeAll(fds)
-	if err := lower(fs, fds); err != nil {
-		return err
+	if err := lower(fs, held); err != nil {
+		return held, err
 	}
 	if l.Upper == "" {
-		return nil
+		return held, nil
 	}
 	writable, err := openAll([]string{l.Upper, l.Work})
+	held = append(held, writable...)
 	if err != nil {
-		return err
+		return held, err
 	}
-	defer closeAll(writable)
 	// By descriptor: a string of fsconfig ends at 256 bytes.
 	for i, key := range []string{"upperdir", "workdir"} {
 		if err := unix.FsconfigSetString(fs, key, procPath(writable[i])); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			return held, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	if l.Volatile {
 		if err := unix.FsconfigSetFlag(fs, "volatile"); err != nil && !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("volatile: %w", err)
+			return held, fmt.Errorf("volatile: %w", err)
 		}
 	}
-	return nil
+	return held, nil
 }
 
 func openAll(dirs []string) (fds []int, err error) {
@@ -189,24 +192,41 @@ func mountLegacy(target string, l Layers) error {
 	return nil
 }
 
-// lower adds the layers one by one; kernels before 6.5 take them only as one
+// lower adds the layers one by one; kernels that cannot take them only as one
 // string, of 256 bytes.
 func lower(fs int, fds []int) error {
-	for i, fd := range fds {
-		err := unix.FsconfigSetString(fs, "lowerdir+", procPath(fd))
-		if err == nil {
-			continue
-		}
-		if i > 0 || !errors.Is(err, unix.EINVAL) {
-			return fmt.Errorf("layer %d of %d: %w", i+1, len(fds), err)
-		}
-		all := joined(fds)
-		if len(all) > 255 {
-			return fault.Kind(errNoAppend, "%w", fault.Unsupported("an image of %d layers needs Linux 6.5 or newer here (lowerdir+)", len(fds)))
-		}
+	appends, err := canAppend()
+	if err != nil {
+		return err
+	}
+	if all := joined(fds); !appends && len(all) <= 255 {
 		return unix.FsconfigSetString(fs, "lowerdir", all)
 	}
+	if !appends {
+		return fault.Kind(errNoAppend, "%w", fault.Unsupported("an image of %d layers needs Linux 6.5 or newer here (lowerdir+)", len(fds)))
+	}
+	for i, fd := range fds {
+		if err := unix.FsconfigSetString(fs, "lowerdir+", procPath(fd)); err != nil {
+			return fmt.Errorf("layer %d of %d: %w", i+1, len(fds), err)
+		}
+	}
 	return nil
+}
+
+// canAppend asks a context that is thrown away whether it knows lowerdir+.
+// Overlays of before 6.5 have no contexts of their own: the kernel's stand-in
+// collects any option and refuses all of them at the end, so one that takes
+// nonsense too has understood nothing.
+func canAppend() (bool, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false, os.NewSyscallError("fsopen overlay", err)
+	}
+	defer unix.Close(fs)
+	if unix.FsconfigSetFlag(fs, "no-such-option") == nil {
+		return false, nil
+	}
+	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil, nil
 }
 
 // explain adds what the kernel wrote to the context's log.
