@@ -34,7 +34,7 @@ func (e *Engine) Check(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	var out []Finding
-	for _, f := range host.Check(e.root.Dir) {
+	for _, f := range host.Check(e.root.Dir, e.opts.CgroupParent) {
 		out = append(out, Finding(f))
 	}
 	if where := e.nested(); where != "" {

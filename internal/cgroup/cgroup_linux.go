@@ -32,7 +32,9 @@ var all = sync.OnceValues(func() ([]mount, error) {
 	}
 	defer f.Close()
 	var v1, v2 []mount
-	for s := bufio.NewScanner(f); s.Scan(); {
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, 1<<20) // an overlay's line names each of its layers
+	for s.Scan() {
 		pre, post, ok := strings.Cut(s.Text(), " - ")
 		a, b := strings.Fields(pre), strings.Fields(post)
 		if !ok || len(a) < 5 || len(b) < 3 {
@@ -44,6 +46,9 @@ var all = sync.OnceValues(func() ([]mount, error) {
 		case "cgroup2":
 			v2 = append(v2, mount{dir: a[4]})
 		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
 	}
 	if len(v1)+len(v2) == 0 {
 		return nil, errors.New("no cgroup hierarchy is mounted; mount one at /sys/fs/cgroup")
@@ -98,7 +103,7 @@ func Base(parent, rootID string) (string, error) {
 		return "", err
 	}
 	if Unified() && underSystemd() {
-		return scopeOf(name), nil
+		return scopeOf(name)
 	}
 	if Unified() {
 		return path.Join(strings.TrimSuffix(paths[""], "/"+name+"/shims"), name), nil
@@ -149,30 +154,34 @@ func Enter(group string) error {
 	if err != nil {
 		return err
 	}
+	if m[0].controllers == nil {
+		if scoped(group) {
+			return enterScope(m[0].dir, group, paths[""] == group)
+		}
+		if paths[""] == group {
+			return nil
+		}
+		return join(filepath.Join(m[0].dir, group), os.MkdirAll)
+	}
 	for _, h := range m {
-		key, manager := "", h.controllers == nil
 		for _, c := range h.controllers {
-			if strings.HasPrefix(c, "name=") {
-				key, manager = c, true
+			if !strings.HasPrefix(c, "name=") || paths[c] == "/" || paths[c] == group {
+				continue
 			}
-		}
-		if !manager || paths[key] == "/" && key != "" || paths[key] == group {
-			continue
-		}
-		if manager && len(h.controllers) == 0 {
-			if err := ensureScope(path.Dir(group)); err != nil {
+			if err := join(filepath.Join(h.dir, group), os.MkdirAll); err != nil {
 				return err
 			}
 		}
-		dir := filepath.Join(h.dir, group)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
-			return err
-		}
 	}
 	return nil
+}
+
+// join makes the group if it is missing and moves this process into it.
+func join(dir string, mkdir func(string, fs.FileMode) error) error {
+	if err := mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0)
 }
 
 // ForFork opens group for a clone that begins in it (CLONE_INTO_CGROUP, v2
@@ -187,10 +196,14 @@ func ForFork(group string) *os.File {
 		return nil
 	}
 	dir := filepath.Join(m[0].dir, group)
-	if _, err := os.Stat(filepath.Dir(dir)); err != nil && strings.HasSuffix(path.Dir(group), ".scope") {
-		return nil // systemd makes it around the child
+	mkdir := os.MkdirAll
+	if scoped(group) {
+		if !ready(filepath.Dir(dir)) {
+			return nil // systemd makes the scope around the child
+		}
+		mkdir = os.Mkdir
 	}
-	if os.MkdirAll(dir, 0o755) != nil {
+	if err := mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	f, err := os.Open(dir)
@@ -368,55 +381,4 @@ func Read(group, name string) (string, error) {
 		}
 	}
 	return "", &os.PathError{Op: "read", Path: group + "/" + name, Err: fs.ErrNotExist}
-}
-
-// CanLimitSwap reports whether swap can be limited here.
-func CanLimitSwap() bool {
-	paths, err := own()
-	if err != nil {
-		return false
-	}
-	m, err := mounts()
-	if err != nil {
-		return false
-	}
-	for _, h := range m {
-		for _, p := range []string{"", paths["memory"], paths[""]} {
-			for _, name := range []string{"memory.memsw.limit_in_bytes", "memory.swap.max"} {
-				if _, err := os.Stat(filepath.Join(h.dir, p, name)); err == nil {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// Controllers lists the controllers that groups made by this process can use.
-func Controllers() (map[string]bool, error) {
-	m, err := mounts()
-	if err != nil {
-		return nil, err
-	}
-	have := map[string]bool{}
-	if m[0].controllers == nil {
-		paths, err := own()
-		if err != nil {
-			return nil, err
-		}
-		b, err := os.ReadFile(filepath.Join(m[0].dir, paths[""], "cgroup.controllers"))
-		if err != nil {
-			return nil, err
-		}
-		for f := range strings.FieldsSeq(string(b)) {
-			have[f] = true
-		}
-		return have, nil
-	}
-	for _, h := range m {
-		for _, c := range h.controllers {
-			have[c] = true
-		}
-	}
-	return have, nil
 }

@@ -20,12 +20,13 @@ const (
 	capSysResource = 24
 )
 
-// Check lists what this machine lacks for containers of a store in root.
-func Check(root string) []Finding {
+// Check lists what this machine lacks for containers of a store in root, whose
+// control groups lie below parent, or where they are by default.
+func Check(root, parent string) []Finding {
 	var c checker
 	c.program()
 	c.kernel()
-	c.groups()
+	c.groups(parent)
 	c.overlay(root)
 	c.security()
 	return c.found
@@ -85,7 +86,7 @@ func (c *checker) kernel() {
 		c.need("kernel", "boot Linux 5.10 or newer", "Linux %s is older than 5.10", release)
 	}
 	if !newer(6, 5) {
-		c.note("lowerdir+", "boot Linux 6.5 or newer for images of more layers", "Linux %s mounts overlays of at most some 14 layers", release)
+		c.note("lowerdir+", "boot Linux 6.5 or newer for images of more layers", "Linux %s mounts overlays of at most some 200 layers", release)
 	}
 	if !Look().RecursiveRO {
 		c.note("mount_setattr", "boot Linux 5.12 or newer", "read-only binds leave what is mounted below them writable")
@@ -93,15 +94,15 @@ func (c *checker) kernel() {
 }
 
 // groups looks for the controllers that limits need.
-func (c *checker) groups() {
-	have, err := cgroup.Controllers()
+func (c *checker) groups(parent string) {
+	have, err := cgroup.Controllers(parent)
 	if err != nil {
 		c.need("cgroups", "mount -t cgroup2 none /sys/fs/cgroup", "%v", err)
 		return
 	}
 	for _, name := range []string{"memory", "pids", "cpu", "cpuset"} {
 		if !have[name] {
-			c.note("cgroup controller "+name, "enable it on the kernel's command line, or in cgroup.subtree_control of the groups above this process",
+			c.note("cgroup controller "+name, "enable it on the kernel's command line, or, where processes occupy the groups above the containers', move those elsewhere or name another group (Options.CgroupParent)",
 				"missing: containers with limits of that kind are refused")
 		}
 	}

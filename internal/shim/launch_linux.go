@@ -71,19 +71,17 @@ func (l *Process) spawn(base string) (*wire.Conn, *exec.Cmd, error) {
 	if path == "" {
 		path = "/proc/self/exe" // also when the file was replaced or deleted since
 	}
-	cmd := &exec.Cmd{
-		Path:        path,
-		Args:        []string{helperName},
-		Env:         []string{helperEnv + "=shim"},
-		Dir:         "/",
-		ExtraFiles:  []*os.File{theirs},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS},
+	group := cgroup.ForFork(base + "/shims")
+	cmd := l.command(path, theirs, group)
+	err = cmd.Start()
+	if group != nil {
+		group.Close()
+		if errors.Is(err, unix.ENODEV) { // the group went with the last that was in it
+			cmd = l.command(path, theirs, nil)
+			err = cmd.Start()
+		}
 	}
-	if group := cgroup.ForFork(base + "/shims"); group != nil {
-		defer group.Close()
-		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
-	}
-	if err := cmd.Start(); err != nil {
+	if err != nil {
 		conn.Close()
 		if errors.Is(err, os.ErrPermission) {
 			return nil, nil, fault.Privilege("starting containers needs root (CAP_SYS_ADMIN): %w", err)
@@ -91,6 +89,22 @@ func (l *Process) spawn(base string) (*wire.Conn, *exec.Cmd, error) {
 		return nil, nil, fmt.Errorf("start the supervisor %s: %w", path, err)
 	}
 	return conn, cmd, nil
+}
+
+// command is the helper's, begun in group if there is one.
+func (l *Process) command(path string, socket, group *os.File) *exec.Cmd {
+	cmd := &exec.Cmd{
+		Path:        path,
+		Args:        []string{helperName},
+		Env:         []string{helperEnv + "=shim"},
+		Dir:         "/",
+		ExtraFiles:  []*os.File{socket},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS},
+	}
+	if group != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	return cmd
 }
 
 func (l *Process) await(ctx context.Context, conn *wire.Conn, cmd *exec.Cmd, req *Request, files []*os.File) (*Started, error) {

@@ -162,6 +162,34 @@ var limitFiles = map[string][]string{
 	"blkio":  {"blkio.weight", "blkio.bfq.weight", "io.weight", "io.bfq.weight"},
 }
 
+// limitControllers are the controllers of cgroup v2 where they are not called
+// as the limit is.
+var limitControllers = map[string]string{"shares": "cpu", "blkio": "io"}
+
+// canLimit says what is in the way of a limit before the runtime library fails
+// to write it.
+func (s *shim) canLimit() error {
+	for _, l := range s.cfg.Limits {
+		name := limitControllers[l.What]
+		if name == "" {
+			name = l.What
+		}
+		lacks, err := cgroup.Lacks(s.c.Cgroup, []string{name})
+		if err != nil {
+			return fault.Opaque(err)
+		}
+		if lacks == nil {
+			continue
+		}
+		if lacks.Occupied == "" {
+			return fault.Unsupported("%s cannot be enforced: there is no %s controller on cgroup v2 here", l.Why, name)
+		}
+		return fault.Unsupported("%s cannot be enforced: the control group %s is occupied, so that it hands no %s controller down to %s; move its processes to a group of their own, or name another one in Options.CgroupParent",
+			l.Why, lacks.Occupied, name, s.c.Cgroup)
+	}
+	return nil
+}
+
 // checkLimits refuses to run a container without the limits it was given: the
 // runtime library carries on when a controller cannot be enabled.
 func (s *shim) checkLimits() error {

@@ -97,6 +97,9 @@ func containing(path string) error {
 // startInit starts the container's first process on streams of its own and
 // connects those of the launch request to it. It runs on the main goroutine.
 func (s *shim) startInit(files []*os.File) error {
+	if err := s.canLimit(); err != nil {
+		return err
+	}
 	spec, err := s.spec()
 	if err != nil {
 		return err
