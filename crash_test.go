@@ -79,7 +79,7 @@ func (s scenario) fresh(points []string, covered map[string]bool) []step.Plan {
 		if !strings.HasPrefix(points[i], "journal.") {
 			before = points[i]
 		}
-		if !covered[key] {
+		if !covered[key] && !(testing.Short() && strings.HasPrefix(points[i], "journal.")) {
 			plans = append(plans, plan)
 		}
 		covered[key] = true

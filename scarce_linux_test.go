@@ -85,6 +85,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	must(t, up.Command(t.Context(), "true").Run())
 	must(t, stopBox(ending, t.Context())) // it ends, though nothing can be written
+	until(t, "its supervisor is gone", func() bool { i, err := ending.Inspect(t.Context()); return err == nil && i.Status == container.Exited })
 	s.killShim(t, lost)
 	until(t, "what lost its supervisor is not running", func() bool {
 		i, err := lost.Inspect(t.Context())

@@ -20,8 +20,6 @@ import (
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
-	"github.com/amphora-go/amphora/internal/volumes"
-	"github.com/hashicorp/go-multierror"
 )
 
 // killLimit is how long the processes of a lost container may take to die.
@@ -126,8 +124,8 @@ func Container(ctx context.Context, root *record.Root, id string) (Outcome, erro
 	return done, nil
 }
 
-// Clear kills the container's processes and removes what the kernel and State
-// hold of it. The alive lock is held.
+// Clear kills the container's processes and removes what the kernel, State and
+// killed writers hold of it. Its lock and alive are held.
 func Clear(root *record.Root, c *record.Container) error {
 	if c.Cgroup != "" {
 		if err := cgroup.Kill(c.Cgroup, killLimit); err != nil {
@@ -143,9 +141,13 @@ func Clear(root *record.Root, c *record.Container) error {
 	if err := os.Remove(root.Socket(c.ID)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Opaque(err)
 	}
-	return nil
+	return sweepFiles(root, c.ID)
 }
 
+// sweepFiles removes what killed writers left in the container's directory.
+// Nobody else writes there.
+// torn are the files of atomicfile that were not renamed, or not yet.
+// tidy is sweepFiles for a container at rest.
 // ended records the end of a run that nobody saw.
 func ended(ctx context.Context, root *record.Root, s *record.Snapshot) error {
 	boot, err := proc.BootID()
@@ -194,138 +196,10 @@ func dropVolatile(root *record.Root, id string) error {
 // wanted. Its lock and alive are held. A kill on the way leaves a container
 // that says it is being removed, so that the next reader finishes it. The
 // returned function deletes the files.
-func Remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes bool) (empty func() error, err error) {
-	return remove(ctx, root, c, withVolumes, c.Removing)
-}
-
 // finish does what is left of a removal.
-func finish(ctx context.Context, root *record.Root, c *record.Container) error {
-	empty, err := remove(ctx, root, c, c.AutoRemove || c.WithVolumes, true)
-	if err != nil {
-		return err
-	}
-	return empty()
-}
-
-func remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes, resumed bool) (empty func() error, err error) {
-	if err := root.MarkRemoving(c, withVolumes); err != nil {
-		return nil, err
-	}
-	for _, v := range c.Volumes {
-		if !v.Anonymous {
-			continue
-		}
-		if err := removeVolume(ctx, volumes.Open(root), v.Name, c.ID, withVolumes); err != nil {
-			return nil, err
-		}
-	}
-	step.At("remove.volumes")
-	if resumed {
-		return root.FinishRemoval(ctx, c)
-	}
-	return root.Remove(ctx, c)
-}
-
 // removeVolume removes an anonymous volume, or leaves it for good.
-func removeVolume(ctx context.Context, s *volumes.Store, name, id string, remove bool) error {
-	if !remove {
-		return s.Settle(name)
-	}
-	err := s.RemoveOf(ctx, name, id)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, fault.ErrInUse) {
-		return nil // gone before, or another container has it too
-	}
-	return err
-}
-
 // Report is what All found and did.
-type Report struct {
-	Mended, Removed, Dropped []string // container ids
-}
-
 // All judges every record, mends it, and sweeps away what belongs to no
 // container. It goes on after a failure.
-func All(ctx context.Context, root *record.Root) (*Report, error) {
-	ids, err := root.IDs()
-	if err != nil {
-		return nil, err
-	}
-	r := new(Report)
-	var errs *multierror.Error
-	for _, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return r, err
-		}
-		done, err := one(ctx, root, id)
-		switch {
-		case errors.Is(err, flock.ErrHeld), errors.Is(err, os.ErrNotExist):
-		case err != nil:
-			errs = multierror.Append(errs, fault.New("recover container", record.Short(id), err))
-		case done == Mended:
-			r.Mended = append(r.Mended, id)
-		case done == Removed:
-			r.Removed = append(r.Removed, id)
-		case done == Dropped:
-			r.Dropped = append(r.Dropped, id)
-		}
-	}
-	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), volumes.Open(root).Sweep(ctx), root.EmptyTrash())
-	return r, errs.ErrorOrNil()
-}
-
-func one(ctx context.Context, root *record.Root, id string) (Outcome, error) {
-	if err := root.Settle(ctx, id); err != nil {
-		return Sound, err
-	}
-	if _, err := os.Stat(root.Path(id, "record.json")); errors.Is(err, os.ErrNotExist) {
-		dropped, err := root.DropHalfMade(ctx, id)
-		if dropped {
-			return Dropped, err
-		}
-		return Sound, err
-	}
-	s, err := root.Judge(id)
-	if err != nil || !s.Lost {
-		return Sound, err
-	}
-	return Container(ctx, root, id)
-}
-
 // sweepSockets removes the sockets that no supervisor listens on.
-func sweepSockets(root *record.Root) error {
-	entries, err := os.ReadDir(filepath.Join(root.State, "s"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fault.Opaque(err)
-	}
-	ids, err := root.IDs()
-	if err != nil {
-		return err
-	}
-	known := make(map[string]string, len(ids))
-	for _, id := range ids {
-		known[record.Short(id)] = id
-	}
-	var errs *multierror.Error
-	for _, e := range entries {
-		errs = multierror.Append(errs, sweepSocket(root, e.Name(), known[e.Name()]))
-	}
-	return errs.ErrorOrNil()
-}
-
 // sweepSocket removes one, unless its container, if there is one, is alive.
-func sweepSocket(root *record.Root, name, id string) error {
-	if id != "" {
-		alive, err := root.TryAlive(id)
-		if err != nil {
-			return nil // supervised, or gone since
-		}
-		defer alive.Release()
-	}
-	if err := os.Remove(filepath.Join(root.State, "s", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fault.Opaque(err)
-	}
-	return nil
-}
