@@ -144,10 +144,6 @@ func Clear(root *record.Root, c *record.Container) error {
 	return sweepFiles(root, c.ID)
 }
 
-// sweepFiles removes what killed writers left in the container's directory.
-// Nobody else writes there.
-// torn are the files of atomicfile that were not renamed, or not yet.
-// tidy is sweepFiles for a container at rest.
 // ended records the end of a run that nobody saw.
 func ended(ctx context.Context, root *record.Root, s *record.Snapshot) error {
 	boot, err := proc.BootID()
@@ -191,15 +187,3 @@ func dropVolatile(root *record.Root, id string) error {
 	}
 	return fault.Opaque(errors.Join(os.RemoveAll(root.Path(id, "upper")), os.RemoveAll(root.Path(id, "work"))))
 }
-
-// Remove takes a container out of the store, with its anonymous volumes if
-// wanted. Its lock and alive are held. A kill on the way leaves a container
-// that says it is being removed, so that the next reader finishes it. The
-// returned function deletes the files.
-// finish does what is left of a removal.
-// removeVolume removes an anonymous volume, or leaves it for good.
-// Report is what All found and did.
-// All judges every record, mends it, and sweeps away what belongs to no
-// container. It goes on after a failure.
-// sweepSockets removes the sockets that no supervisor listens on.
-// sweepSocket removes one, unless its container, if there is one, is alive.

@@ -11,10 +11,15 @@ import (
 	"github.com/amphora-go/amphora/internal/volumes"
 )
 
+// Remove takes a container out of the store, with its anonymous volumes if
+// wanted. Its lock and alive are held. A kill on the way leaves a container
+// that says it is being removed, so that the next reader finishes it. The
+// returned function deletes the files.
 func Remove(ctx context.Context, root *record.Root, c *record.Container, withVolumes bool) (empty func() error, err error) {
 	return remove(ctx, root, c, withVolumes, c.Removing)
 }
 
+// finish does what is left of a removal.
 func finish(ctx context.Context, root *record.Root, c *record.Container) error {
 	empty, err := remove(ctx, root, c, c.AutoRemove || c.WithVolumes, true)
 	if err != nil {
@@ -42,6 +47,7 @@ func remove(ctx context.Context, root *record.Root, c *record.Container, withVol
 	return root.Remove(ctx, c)
 }
 
+// removeVolume removes an anonymous volume, or leaves it for good.
 func removeVolume(ctx context.Context, s *volumes.Store, name, id string, remove bool) error {
 	if !remove {
 		return s.Settle(name)

@@ -13,41 +13,13 @@ import (
 	"github.com/hashicorp/go-multierror"
 )
 
-func sweepFiles(root *record.Root, id string) error {
-	for _, f := range torn(root, id) {
-		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fault.Opaque(err)
-		}
-	}
-	return nil
-}
-
-func torn(root *record.Root, id string) []string {
-	files, _ := filepath.Glob(root.Path(id, ".tmp-*")) // fails for bad patterns only
-	return files
-}
-
-func tidy(ctx context.Context, root *record.Root, id string) error {
-	if len(torn(root, id)) == 0 {
-		return nil
-	}
-	alive, err := root.TryAlive(id)
-	if err != nil {
-		return err
-	}
-	defer alive.Release()
-	l, err := root.Lock(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	return sweepFiles(root, id)
-}
-
+// Report is what All found and did.
 type Report struct {
 	Mended, Removed, Dropped []string // container ids
 }
 
+// All judges every record, mends it, and sweeps away what belongs to no
+// container. It goes on after a failure.
 func All(ctx context.Context, root *record.Root) (*Report, error) {
 	ids, err := root.IDs()
 	if err != nil {
@@ -94,6 +66,7 @@ func one(ctx context.Context, root *record.Root, id string) (Outcome, error) {
 	return Sound, errors.Join(err, tidy(ctx, root, id))
 }
 
+// sweepSockets removes the sockets that no supervisor listens on.
 func sweepSockets(root *record.Root) error {
 	entries, err := os.ReadDir(filepath.Join(root.State, "s"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -117,6 +90,7 @@ func sweepSockets(root *record.Root) error {
 	return errs.ErrorOrNil()
 }
 
+// sweepSocket removes one, unless its container, if there is one, is alive.
 func sweepSocket(root *record.Root, name, id string) error {
 	if id != "" {
 		alive, err := root.TryAlive(id)
@@ -129,4 +103,39 @@ func sweepSocket(root *record.Root, name, id string) error {
 		return fault.Opaque(err)
 	}
 	return nil
+}
+
+// sweepFiles removes what killed writers left in the container's directory.
+// Nobody else writes there: its lock and alive are held.
+func sweepFiles(root *record.Root, id string) error {
+	for _, f := range torn(root, id) {
+		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fault.Opaque(err)
+		}
+	}
+	return nil
+}
+
+// torn are the files of atomicfile that were not renamed, or not yet.
+func torn(root *record.Root, id string) []string {
+	files, _ := filepath.Glob(root.Path(id, ".tmp-*")) // fails for bad patterns only
+	return files
+}
+
+// tidy is sweepFiles for a container at rest.
+func tidy(ctx context.Context, root *record.Root, id string) error {
+	if len(torn(root, id)) == 0 {
+		return nil
+	}
+	alive, err := root.TryAlive(id)
+	if err != nil {
+		return err
+	}
+	defer alive.Release()
+	l, err := root.Lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	return sweepFiles(root, id)
 }
