@@ -18,7 +18,6 @@ import (
 
 func TestMain(m *testing.M) {
 	testenv.Child("scenario", scenarioChild)
-	testenv.Child("nobody", nobodyChild)
 	testenv.Child("crowd", crowdChild)
 	testenv.Child("holder", holderChild)
 	testenv.Main(m)

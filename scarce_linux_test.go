@@ -143,6 +143,8 @@ func TestReadOnlyRoot(t *testing.T) {
 	must(t, c.Start(t.Context()))
 }
 
+func init() { testenv.Child("nobody", nobodyChild) }
+
 // nobodyChild does what somebody without root may and may not do.
 func nobodyChild(args []string) int {
 	ctx := context.Background()
