@@ -76,10 +76,11 @@ func prepare(l Layers) error {
 	if l.Upper == "" {
 		return nil
 	}
-	for _, dir := range []string{l.Upper, l.Work} {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return fault.Opaque(err)
-		}
+	if err := os.Mkdir(l.Work, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fault.Opaque(err)
+	}
+	if err := makeUpper(l.Upper, l.Lower[0]); err != nil {
+		return fault.Opaque(err)
 	}
 	err := os.RemoveAll(filepath.Join(l.Work, "work", "incompat", "volatile"))
 	return fault.Opaque(err)
@@ -87,6 +88,29 @@ func prepare(l Layers) error {
 
 // configure returns the descriptors that must stay open until the overlay is
 // made: kernels before 6.5 look at the paths only then.
+// makeUpper makes the writable directory like the root of the top layer, whose
+// mode and owner it hides. It is complete when it gets its name.
+func makeUpper(upper, top string) error {
+	if _, err := os.Lstat(upper); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(top, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: top, Err: err}
+	}
+	half := upper + ".new"
+	if err := os.Mkdir(half, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if err := unix.Chown(half, int(st.Uid), int(st.Gid)); err != nil {
+		return &os.PathError{Op: "chown", Path: half, Err: err}
+	}
+	if err := unix.Chmod(half, st.Mode&0o7777); err != nil {
+		return &os.PathError{Op: "chmod", Path: half, Err: err}
+	}
+	return os.Rename(half, upper)
+}
+
 func configure(fs int, l Layers) (held []int, err error) {
 	held, err = openAll(l.Lower)
 	if err != nil {

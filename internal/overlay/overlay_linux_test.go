@@ -51,6 +51,33 @@ func TestTwoHundredLayers(t *testing.T) {
 	}
 }
 
+// The root of a container is that of its image, not of an empty directory.
+func TestRootIsLikeTheTopLayer(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	l := Layers{Lower: []string{filepath.Join(dir, "top"), filepath.Join(dir, "bottom")}, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
+	for _, d := range l.Lower {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chown(l.Lower[0], 12, 34), os.Chmod(l.Lower[0], 0o1751|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		f, err := Open(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstatat(int(f.Fd()), "", &st, unix.AT_EMPTY_PATH)
+		f.Close()
+		if err != nil || st.Uid != 12 || st.Gid != 34 || st.Mode&0o7777 != 0o1751 {
+			t.Errorf("root is %d:%d %o, %v", st.Uid, st.Gid, st.Mode&0o7777, err)
+		}
+	}
+}
+
 func TestMountLegacy(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()

@@ -129,7 +129,8 @@ func (u *unpacker) layer(ctx context.Context, i int, below <-chan struct{}) erro
 	if err := u.s.discardLayer(chain); err != nil {
 		return err
 	}
-	var opts *archive.ApplyOptions // the lowest layer needs no second look
+	// The lowest layer needs no second look: it is known that nothing is below.
+	opts := &archive.ApplyOptions{Lowers: []string{}}
 	if i > 0 {
 		opts = &archive.ApplyOptions{Isolated: true}
 	}
