@@ -172,7 +172,7 @@ func (r *Root) Find(ctx context.Context, ref string) (string, error) {
 		}
 	}
 	if !strings.ContainsAny(ref, "/\x00") {
-		if id, err := os.Readlink(r.namePath(ref)); err == nil && IsID(id) {
+		if id, err := os.Readlink(r.namePath(ref)); err == nil && IsID(id) && r.Settle(ctx, id) == nil {
 			if c, err := r.Load(id); err == nil && c.Name == ref {
 				return id, nil
 			}

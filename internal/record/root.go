@@ -58,7 +58,7 @@ type Engine struct {
 type Stamp struct {
 	Boot     string `json:"boot"`
 	State    string `json:"state"`
-	StateID  string `json:"stateID"` // dev:inode
+	StateID  string `json:"stateID"` // dev:inode:token
 	PidNS    uint64 `json:"pidNS"`
 	NetNS    uint64 `json:"netNS"`
 	Hostname string `json:"-"`
@@ -137,7 +137,7 @@ func (r *Root) stamp() (Stamp, error) {
 	if err != nil {
 		return Stamp{}, err
 	}
-	id, err := fileID(r.State)
+	id, err := r.stateID()
 	if err != nil {
 		return Stamp{}, err
 	}
@@ -147,6 +147,43 @@ func (r *Root) stamp() (Stamp, error) {
 	}
 	s.NetNS, err = proc.NamespaceInode("net")
 	return s, err
+}
+
+// stateID tells a State directory from another made later at the same path.
+// Its inode alone does not: the next directory often gets the same number. So
+// the file "id" in it holds a random token, which a link puts there whole.
+func (r *Root) stateID() (string, error) {
+	dir, err := fileID(r.State)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(r.State, "id")
+	token, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := r.newToken(path); err != nil {
+			return "", err
+		}
+		token, err = os.ReadFile(path)
+	}
+	return dir + ":" + string(token), err
+}
+
+func (r *Root) newToken(path string) error {
+	f, err := os.CreateTemp(r.State, ".tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	var b [8]byte
+	rand.Read(b[:])
+	_, err = f.WriteString(hex.EncodeToString(b[:]))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil // another process was first
 }
 
 // restamp makes engine.json, or moves it to another boot, State or namespace,
