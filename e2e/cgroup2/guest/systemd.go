@@ -322,8 +322,8 @@ func withoutBus(g *guest) error {
 	if _, err := systemctl("stop", "dbus.socket", "dbus.service"); err != nil {
 		return err
 	}
-	if _, err := os.Stat("/run/dbus/system_bus_socket"); err == nil {
-		g.say("note: the bus's socket is still there")
+	if state, _ := systemctl("is-active", "dbus.socket", "dbus.service"); state != "inactive\ninactive" {
+		return fmt.Errorf("the bus is still there: %q", state)
 	}
 	if err := scopeGone(g); err != nil {
 		return err
