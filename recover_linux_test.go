@@ -17,6 +17,7 @@ import (
 
 	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/container"
+	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/testenv"
@@ -137,7 +138,12 @@ func (s *store) record(t *testing.T) *record.Root {
 
 func (s *store) killShim(t *testing.T, c *container.Container) {
 	t.Helper()
-	must(t, syscall.Kill(s.shimOf(t, c), syscall.SIGKILL))
+	pid := s.shimOf(t, c)
+	st, err := proc.ReadStat(pid)
+	must(t, err)
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	// Until it is dead it holds its lock, and is rightly taken for alive.
+	until(t, "the supervisor is dead", func() bool { return !proc.Alive(pid, st.StartTime) })
 }
 
 // withHostPids lets the container share our pid namespace: the kernel does not
