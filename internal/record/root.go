@@ -78,7 +78,7 @@ func OpenRoot(ctx context.Context, dir, state string) (*Root, error) {
 	}
 	now, err := r.stamp()
 	if err != nil {
-		return nil, fault.Opaque(err)
+		return nil, storeError("read the State directory", err)
 	}
 	eng, err := r.engine()
 	if err == nil && eng.Stamp == now {

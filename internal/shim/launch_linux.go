@@ -96,7 +96,7 @@ func (l *Process) command(path string, socket, group *os.File) *exec.Cmd {
 	cmd := &exec.Cmd{
 		Path:        path,
 		Args:        []string{helperName},
-		Env:         []string{helperEnv + "=shim"},
+		Env:         append([]string{helperEnv + "=shim"}, raceEnv...),
 		Dir:         "/",
 		ExtraFiles:  []*os.File{socket},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS},
