@@ -15,6 +15,7 @@ import (
 
 	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/container"
+	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/testenv"
 	"github.com/amphora-go/amphora/volume"
@@ -310,6 +311,7 @@ func (s *store) killHelper(t *testing.T, ops []op, plan step.Plan, file string) 
 	if !slices.ContainsFunc(helperPoints(t, file), passed) {
 		t.Errorf("%v was not passed", plan)
 	}
+	s.awaitDead(t)
 	s.mended(t, ops, k, plan)
 }
 
@@ -363,4 +365,18 @@ func (s *store) mended(t *testing.T, ops []op, k int, plan step.Plan) {
 		t.Error(err)
 	}
 	s.truth(t, when+", done again")
+}
+
+// awaitDead waits until the supervisors that runs were recorded of are dead:
+// while one dies it holds its lock, and is rightly taken for alive.
+func (s *store) awaitDead(t *testing.T) {
+	t.Helper()
+	root := s.record(t)
+	ids, err := root.IDs()
+	must(t, err)
+	for _, id := range ids {
+		if run, err := root.LoadRun(id); err == nil && run != nil {
+			until(t, "the supervisor is dead", func() bool { return !proc.Alive(run.Shim, run.ShimStart) })
+		}
+	}
 }
