@@ -365,6 +365,9 @@ func (s *store) mended(t *testing.T, ops []op, k int, plan step.Plan) {
 		t.Error(err)
 	}
 	s.truth(t, when+", done again")
+	if !t.Failed() {
+		t.Log(when + ": mended, done again")
+	}
 }
 
 // awaitDead waits until the supervisors that runs were recorded of are dead:
