@@ -181,7 +181,11 @@ func (b *bench) systems() []*system {
 // the supervisors alone are left, as children of ours.
 func (b *bench) shims(name, helper string) *system {
 	a := b.amphora
-	own := map[int]bool{} // first processes of the containers
+	own := map[int]bool{}    // first processes of the containers
+	before := map[int]bool{} // what was there already: daemons of the peers
+	for _, p := range descendants(os.Getpid()) {
+		before[p.pid] = true
+	}
 	ask := func(ctx context.Context, line string) (string, error) {
 		w, err := b.work("detach", a.root, a.state, helper, imageName)
 		if err != nil {
@@ -206,32 +210,15 @@ func (b *bench) shims(name, helper string) *system {
 				b.note("%s: %v", name, err)
 			}
 		},
-		// Whatever descends from us, is no container's own process and no
-		// peer's: supervisors, and anything else that stayed.
+		// Whatever has come since, descends from us and is no container's own
+		// process: supervisors, and anything else that stayed.
 		each: func() []int {
 			var pids []int
 			for _, p := range descendants(os.Getpid()) {
-				if !p.zombie && !own[p.pid] && !b.peerOwns(p.pid) {
+				if !p.zombie && !own[p.pid] && !before[p.pid] {
 					pids = append(pids, p.pid)
 				}
 			}
 			return pids
 		}}
-}
-
-// peerOwns says whether a process is a peer's daemon or descends from one.
-func (b *bench) peerOwns(pid int) bool {
-	if b.docker == nil {
-		return false
-	}
-	daemon := b.docker.daemon.Process.Pid
-	if pid == daemon {
-		return true
-	}
-	for _, p := range descendants(daemon) {
-		if p.pid == pid {
-			return true
-		}
-	}
-	return false
 }

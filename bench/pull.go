@@ -38,10 +38,12 @@ func (b *bench) rowPull(ctx context.Context) ([]*result, error) {
 		os.Remove(l.path)
 	}
 	ref := reg.host + "/" + repository + ":latest"
-	list, err := b.pulls(ref, reg.host, len(layers))
+	w, err := b.work("pull")
 	if err != nil {
 		return nil, err
 	}
+	defer w.close()
+	list := b.pulls(w, ref, reg.host, len(layers))
 	title := fmt.Sprintf("%s%d layers, %d MB, %d MB compressed by gzip", titlePull, len(layers), size/1e6, packed/1e6)
 	until := b.synced(list)
 	r := b.compare(ctx, title, max(3, b.n/4), list)
@@ -91,12 +93,7 @@ func (b *bench) chill(context.Context) error {
 	})
 }
 
-func (b *bench) pulls(ref, host string, layers int) ([]contender, error) {
-	w, err := b.work("pull")
-	if err != nil {
-		return nil, err
-	}
-	b.site.later(w.close)
+func (b *bench) pulls(w *worker, ref, host string, layers int) []contender {
 	list := []contender{b.newStore(contender{name: nameLibrary, kind: api}, layers, func(ctx context.Context, root, state string) (time.Duration, error) {
 		took, _, err := w.ask(ctx, root+" "+state+" "+ref)
 		return took, err
@@ -121,7 +118,7 @@ func (b *bench) pulls(ref, host string, layers int) ([]contender, error) {
 		c.before, c.after = b.chill, func(ctx context.Context) error { return p.cli.run(ctx, "rmi", ref) }
 		list = append(list, c)
 	}
-	return list, nil
+	return list
 }
 
 // newStore makes a contender that works on a store of its own for each sample,
