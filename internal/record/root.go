@@ -17,6 +17,7 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -267,16 +268,22 @@ func (r *Root) GroupLock() string { return filepath.Join(r.Dir, "cgroup.lock") }
 // Short is the id as it is shown: its first 12 digits.
 func Short(id string) string { return id[:min(12, len(id))] }
 
+var ownPrefix = fmt.Appendf(nil, `{"version":%d,`, Version)
+
 // decode reads a versioned JSON file, refusing newer majors by name.
 func decode(path string, b []byte, v any) error {
-	var head struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &head); err != nil {
-		return fault.Opaque(fmt.Errorf("%s is damaged: %w", path, err))
-	}
-	if head.Version > Version {
-		return fault.Unsupported("%s has format version %d, this program knows up to %d: update the program", path, head.Version, Version)
+	// What this version wrote begins so: a second pass over each file of a long
+	// list is saved.
+	if !bytes.HasPrefix(b, ownPrefix) {
+		var head struct {
+			Version int `json:"version"`
+		}
+		if err := json.Unmarshal(b, &head); err != nil {
+			return fault.Opaque(fmt.Errorf("%s is damaged: %w", path, err))
+		}
+		if head.Version > Version {
+			return fault.Unsupported("%s has format version %d, this program knows up to %d: update the program", path, head.Version, Version)
+		}
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return fault.Opaque(fmt.Errorf("%s is damaged: %w", path, err))
