@@ -57,19 +57,12 @@ func (s *sink) close(reason string) {
 func (o *fanout) pump(r *os.File, busy func(bool)) {
 	buf := make([]byte, 4<<10)
 	waiting := false // for the rest of a line
-	var last time.Time
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			busy(true)
 			o.write(buf[:n])
 			busy(false)
-			now := time.Now()
-			if n < gatherBelow && now.Sub(last) < burst {
-				time.Sleep(gather)
-				now = time.Now()
-			}
-			last = now
 			if unfinished := buf[n-1] != '\n'; unfinished != waiting {
 				waiting = unfinished
 				o.await(r, waiting)
@@ -90,16 +83,6 @@ func (o *fanout) pump(r *os.File, busy func(bool)) {
 		}
 	}
 }
-
-// A writer of short lines would wake the pump for each of them, and both would
-// spend their time on that. Reads that follow each other within burst are a
-// flood: then the pump lets the pipe, which holds 1 MiB, fill for a moment.
-// Nobody who types or reads notices half a millisecond.
-const (
-	burst       = 200 * time.Microsecond
-	gather      = 500 * time.Microsecond
-	gatherBelow = 64 << 10 // bytes: larger reads cost little for each byte
-)
 
 // idle is how long an unfinished line, such as a prompt, waits for its rest
 // before the log gets it as it is.
