@@ -115,7 +115,7 @@ func TestImportRefuses(t *testing.T) {
 func TestGetSaysWhatIsWrong(t *testing.T) {
 	s := openTest(t, nil)
 	a := importTest(t, s, "app", "1")
-	for name, kind := range map[string]error{"b": fs.ErrNotExist, "Upper": fs.ErrInvalid, "": fs.ErrInvalid, strings.Repeat("0", 64): fs.ErrNotExist,
+	for name, kind := range map[string]error{"missing": fs.ErrNotExist, "Upper": fs.ErrInvalid, "": fs.ErrInvalid, strings.Repeat("0", 64): fs.ErrNotExist,
 		"app@" + someDigest: fs.ErrNotExist} {
 		if _, err := s.Get(t.Context(), name); !errors.Is(err, kind) {
 			t.Errorf("Get(%q): %v, want %v", name, err, kind)
