@@ -15,7 +15,7 @@ import (
 
 	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/container"
-	"github.com/amphora-go/amphora/internal/proc"
+	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/testenv"
 	"github.com/amphora-go/amphora/volume"
@@ -370,16 +370,17 @@ func (s *store) mended(t *testing.T, ops []op, k int, plan step.Plan) {
 	}
 }
 
-// awaitDead waits until the supervisors that runs were recorded of are dead:
-// while one dies it holds its lock, and is rightly taken for alive.
+// awaitDead waits until nobody holds a container's life: while a killed
+// supervisor dies it holds the lock, and is rightly taken for alive.
 func (s *store) awaitDead(t *testing.T) {
 	t.Helper()
 	root := s.record(t)
 	ids, err := root.IDs()
 	must(t, err)
 	for _, id := range ids {
-		if run, err := root.LoadRun(id); err == nil && run != nil {
-			until(t, "the supervisor is dead", func() bool { return !proc.Alive(run.Shim, run.ShimStart) })
-		}
+		until(t, "the supervisor is dead", func() bool {
+			held, err := flock.Held(root.Path(id, "alive"))
+			return err == nil && !held
+		})
 	}
 }

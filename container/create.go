@@ -12,6 +12,7 @@ import (
 	"github.com/amphora-go/amphora/internal/host"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/seccomp"
 	"github.com/amphora-go/amphora/internal/volumes"
 	"github.com/amphora-go/amphora/volume"
@@ -82,10 +83,23 @@ func (m *Manager) create(ctx context.Context, spec *Spec, opts *CreateOptions) (
 		return nil, err
 	}
 	l, err := m.root.Create(ctx, comp.rec, comp.cfg, data)
+	if errors.Is(err, os.ErrExist) && m.nameIsFree(ctx, comp.rec.Name) {
+		l, err = m.root.Create(ctx, comp.rec, comp.cfg, data)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &Container{m: m, id: comp.rec.ID}, l.Release()
+}
+
+// nameIsFree reports that the holder of a name was only left over by a killed
+// supervisor, and is gone now that somebody looked.
+func (m *Manager) nameIsFree(ctx context.Context, name string) bool {
+	id, err := m.root.Find(ctx, name)
+	if err == nil {
+		_, err = recovery.Judge(ctx, m.root, id)
+	}
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // close gives back what kept image and volumes in place. After a failure the
