@@ -77,10 +77,10 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
-	if err := e.dirs(); err != nil {
+	var err error
+	if e.opts.Root, e.opts.State, err = store.Dirs(e.opts.Root, e.opts.State); err != nil {
 		return nil, fault.New("open", e.opts.Root, err)
 	}
-	var err error
 	if e.root, err = record.OpenRoot(ctx, e.opts.Root, e.opts.State); err != nil {
 		return nil, fault.New("open", e.opts.Root, err)
 	}
@@ -94,30 +94,6 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 		e.log.Warn("amphora: "+where+" lies below the directory of the executable: starts copy the executable each time", "cure", "keep Root and State elsewhere")
 	}
 	return e, nil
-}
-
-// dirs fills in the default directories and makes the paths absolute.
-func (e *Engine) dirs() error {
-	if e.opts.Root == "" || e.opts.State == "" {
-		root, state, err := store.DefaultDirs()
-		if err != nil {
-			return err
-		}
-		if e.opts.Root == "" {
-			e.opts.Root = root
-		}
-		if e.opts.State == "" {
-			e.opts.State = state
-		}
-	}
-	for _, p := range []*string{&e.opts.Root, &e.opts.State} {
-		abs, err := filepath.Abs(*p)
-		if err != nil {
-			return err
-		}
-		*p = abs
-	}
-	return nil
 }
 
 // nested returns which of our directories lies below the executable's: the

@@ -57,23 +57,10 @@ func Open(ctx context.Context, opts *Options) (*Store, error) {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Root == "" || o.State == "" {
-		root, state, err := store.DefaultDirs()
-		if err != nil {
-			return nil, fault.New("image open", "", err)
-		}
-		if o.Root == "" {
-			o.Root = root
-		}
-		if o.State == "" {
-			o.State = state
-		}
-	}
-	root, err := filepath.Abs(o.Root)
-	if err != nil {
+	var err error
+	if o.Root, o.State, err = store.Dirs(o.Root, o.State); err != nil {
 		return nil, fault.New("image open", o.Root, err)
 	}
-	o.Root = root
 	s := store.Open(o.Root, o.State, journal.Open(filepath.Join(o.Root, "journal")))
 	s.Logger = o.Logger
 	return New(s, &o), nil

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
@@ -42,24 +41,9 @@ func Open(ctx context.Context, opts *Options) (*Manager, error) {
 	if opts != nil {
 		o = *opts
 	}
-	if o.Root == "" || o.State == "" {
-		root, state, err := store.DefaultDirs()
-		if err != nil {
-			return nil, fault.New("volume open", "", err)
-		}
-		if o.Root == "" {
-			o.Root = root
-		}
-		if o.State == "" {
-			o.State = state
-		}
-	}
-	for _, dir := range []*string{&o.Root, &o.State} {
-		abs, err := filepath.Abs(*dir)
-		if err != nil {
-			return nil, fault.New("volume open", *dir, err)
-		}
-		*dir = abs
+	var err error
+	if o.Root, o.State, err = store.Dirs(o.Root, o.State); err != nil {
+		return nil, fault.New("volume open", o.Root, err)
 	}
 	root, err := record.OpenRoot(ctx, o.Root, o.State)
 	if err != nil {

@@ -1,16 +1,35 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 )
 
-// DefaultDirs are the directories used when none are given: /var/lib/amphora
+// Dirs makes the directories that a caller gave absolute, and fills in the
+// default ones for what he did not give.
+func Dirs(root, state string) (string, string, error) {
+	if root == "" || state == "" {
+		r, s, err := defaultDirs()
+		if err != nil {
+			return "", "", err
+		}
+		root, state = cmp.Or(root, r), cmp.Or(state, s)
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", "", err
+	}
+	state, err = filepath.Abs(state)
+	return root, state, err
+}
+
+// defaultDirs are the directories used when none are given: /var/lib/amphora
 // and /run/amphora for root, else below $XDG_DATA_HOME (~/.local/share) and
 // $XDG_RUNTIME_DIR (or the directory for temporary files).
-func DefaultDirs() (root, state string, err error) {
+func defaultDirs() (root, state string, err error) {
 	if os.Geteuid() == 0 {
 		return "/var/lib/amphora", "/run/amphora", nil
 	}
