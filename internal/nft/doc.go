@@ -16,6 +16,16 @@ type Table struct {
 	NetNS  int    // descriptor of a network namespace; 0: that of the calling thread
 }
 
+// Chain is a base chain of somebody else that drops forwarded packets of ours,
+// whatever our own table says.
+type Chain struct {
+	Family  string // ip, ip6, inet
+	Table   string
+	Name    string
+	Why     string // what drops: its policy, or a rule for everything
+	Command string // adds what lets our bridges pass
+}
+
 // New is the table of the Root with that id, of 8 hex digits. It touches
 // nothing.
 func New(rootID string) *Table {

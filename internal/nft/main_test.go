@@ -1,0 +1,9 @@
+package nft_test
+
+import (
+	"testing"
+
+	"github.com/amphora-go/amphora/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
