@@ -26,6 +26,7 @@ const version = 1
 // that were asked for.
 type Attachment struct {
 	Version   int    `json:"version"`
+	Seq       uint64 `json:"seq"`       // of the event that says so
 	Network   string `json:"network"`   // name of the network
 	ID        string `json:"id"`        // of the container, or as the caller of Attach named it
 	Interface string `json:"interface"` // in the namespace: "eth0"
@@ -44,6 +45,7 @@ type Attachment struct {
 	Ports     []Port         `json:"ports,omitempty"`
 
 	NetNS    uint64            `json:"netns,omitempty"`    // inode of the namespace, in nsfs
+	Path     string            `json:"path,omitempty"`     // of the namespace, for those that are no container's
 	HostNS   uint64            `json:"hostns,omitempty"`   // inode of the namespace that holds the bridge
 	Boot     string            `json:"boot,omitempty"`     // boot id
 	Plugins  map[string]string `json:"plugins,omitempty"`  // type -> "builtin" or path: what did ADD does DEL
