@@ -22,6 +22,9 @@ const (
 	maxClients = 1024
 
 	maxDatagram = 64 << 10
+
+	// receiveBuffer is half of the kernel's default, as the kernel doubles it.
+	receiveBuffer = 106496
 )
 
 // udp is what is known of UDP clients. Only the loop uses it.
@@ -70,16 +73,22 @@ func readyUDP(fd int, host netip.Addr) error {
 	return nil
 }
 
-// discard makes the kernel drop what arrives: a socket that nobody reads would
-// keep up to 200 KiB of it.
+// discard has the kernel keep next to nothing of what arrives: a socket that
+// nobody reads would queue 200 KiB. (A filter that drops everything would cost
+// a page for each socket.) The smallest buffer takes one or two datagrams.
 func discard(fd int) error {
-	drop := [1]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
-	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]}))
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1))
 }
 
-// receive undoes discard.
+// receive undoes discard, and drops what was kept: it was for another process.
 func receive(fd int) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0))
+	for {
+		_, _, err := unix.Recvfrom(fd, nil, unix.MSG_TRUNC)
+		if err != nil && err != unix.EINTR {
+			break
+		}
+	}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer))
 }
 
 // receive passes on what clients sent to p.
