@@ -67,6 +67,20 @@ func TestExec(t *testing.T) {
 	}
 }
 
+func TestExecIsInTheContainersGroups(t *testing.T) {
+	b := newBench(t)
+	for name, r := range map[string]Resources{
+		"plain":   {},
+		"crowded": {Pids: 13}, // hardly enough for the processes that prepare an exec
+	} {
+		c := b.start(t, Spec{Resources: r}, "pause")
+		first, own := execOutput(t, c, "cat", "/proc/1/cgroup"), execOutput(t, c, "cat", "/proc/self/cgroup")
+		if first != own || own == "" {
+			t.Errorf("%s: the first process is in %s, an exec in %s", name, first, own)
+		}
+	}
+}
+
 func TestExecPrivileged(t *testing.T) {
 	b := newBench(t)
 	c := b.start(t, Spec{}, "pause")

@@ -173,6 +173,7 @@ func Enter(group string) error {
 			}
 		}
 	}
+	enterHybrid(group, paths[""])
 	return nil
 }
 

@@ -18,18 +18,23 @@
 // makes it warn, a logrus hook reads the compiled filter from descriptor 3
 // and installs it. The last message before execve runs the hook again: if no
 // filter was installed by then the process ends with status 255 instead of
-// running unconfined. An empty descriptor 3 means unconfined by request.
+// running unconfined. Orders without a filter mean unconfined by request.
+//
+// # Control groups
+//
+// On cgroup v1 the process joins its control groups before all else, in C, and
+// the hook refuses to go on if it has not.
 package reexec
 
 // HookCapability is added to every capability set of every process.
 const HookCapability = "AMPHORA_SECCOMP"
 
-// FilterFD is the descriptor on which a process finds its compiled filter.
+// FilterFD is the descriptor on which a process finds its [Orders].
 const FilterFD = 3
 
-// LogLevel is the log level libcontainer's init must run at (logrus debug):
+// logLevel is the log level libcontainer's init must run at (logrus debug):
 // the messages that the hook waits for are debug messages.
-const LogLevel = "5"
+const logLevel = "5"
 
 // Messages of libcontainer v1.5.2 at which the hook acts. A test checks that
 // the version in use still has them.

@@ -4,40 +4,70 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 )
+
+// Orders are what a process finds on FilterFD.
+type Orders struct {
+	// Groups are files that it writes "0" to before anything else: the tasks
+	// files of its control groups on cgroup v1.
+	Groups []string
+
+	Program []byte  // compiled filter; none means unconfined
+	Flags   uint    // of seccomp(2)
+	Reaper  *Reaper // the command of an init that stays as process 1
+}
 
 // Reaper is the command of an init that stays as process 1 beside it.
 type Reaper struct {
 	Args, Env []string
 }
 
-// Encode makes what a process finds on FilterFD: the flags of seccomp(2), the
-// length of the program, the program; then, for an init that stays as reaper,
-// the command as JSON. No program means unconfined.
-func Encode(prog []byte, flags uint, reaper *Reaper) []byte {
-	out := binary.LittleEndian.AppendUint32(nil, uint32(flags))
-	out = binary.LittleEndian.AppendUint32(out, uint32(len(prog)))
-	out = append(out, prog...)
-	if reaper != nil {
-		command, _ := json.Marshal(reaper) // strings always encode
-		out = append(out, command...)
+// magic and headerSize stand in join_linux.c as well.
+const (
+	magic      = "AMPHORA\x02"
+	headerSize = 24
+)
+
+// Encode makes the content of FilterFD: the magic, then in host byte order the
+// flags of seccomp(2) and the lengths of three parts, which follow: the groups,
+// each with a NUL at its end, the program, the reaper's command as JSON.
+func Encode(o *Orders) []byte {
+	var groups, command []byte
+	for _, g := range o.Groups {
+		groups = append(append(groups, g...), 0)
 	}
-	return out
+	if o.Reaper != nil {
+		command, _ = json.Marshal(o.Reaper) // strings always encode
+	}
+	out := []byte(magic)
+	for _, n := range []int{int(o.Flags), len(groups), len(o.Program), len(command)} {
+		out = binary.NativeEndian.AppendUint32(out, uint32(n))
+	}
+	return slices.Concat(out, groups, o.Program, command)
 }
 
 // decode is strict: whatever is not exactly what Encode made is an error.
-func decode(data []byte) (prog []byte, flags uint32, reaper *Reaper, err error) {
-	if len(data) < 8 {
-		return nil, 0, nil, errors.New("descriptor 3 holds no seccomp filter")
+// Groups says only whether there are any: they are for join_linux.c.
+func decode(data []byte) (*Orders, error) {
+	if len(data) < headerSize || string(data[:len(magic)]) != magic {
+		return nil, errors.New("descriptor 3 holds no seccomp filter")
 	}
-	n := uint64(binary.LittleEndian.Uint32(data[4:]))
-	if n%8 != 0 || 8+n > uint64(len(data)) {
-		return nil, 0, nil, errors.New("the seccomp filter was cut short")
+	number := func(i int) uint64 { return uint64(binary.NativeEndian.Uint32(data[len(magic)+4*i:])) }
+	groups, prog, command := number(1), number(2), number(3)
+	if prog%8 != 0 || headerSize+groups+prog+command != uint64(len(data)) {
+		return nil, errors.New("the seccomp filter was cut short")
 	}
-	if rest := data[8+n:]; len(rest) > 0 {
-		if err := json.Unmarshal(rest, &reaper); err != nil {
-			return nil, 0, nil, err
+	o := &Orders{Flags: uint(number(0))}
+	rest := data[headerSize:]
+	if groups > 0 {
+		o.Groups = []string{string(rest[:groups])}
+	}
+	o.Program, rest = rest[groups:groups+prog], rest[groups+prog:]
+	if command > 0 {
+		if err := json.Unmarshal(rest, &o.Reaper); err != nil {
+			return nil, err
 		}
 	}
-	return data[8 : 8+n], binary.LittleEndian.Uint32(data), reaper, nil
+	return o, nil
 }

@@ -2,6 +2,9 @@
 
 package reexec
 
+// int amphora_joined(void);
+import "C"
+
 import (
 	"io"
 	"os"
@@ -25,6 +28,9 @@ func init() {
 		// libcontainer clears the environment before the hook runs.
 		fifo, _ := strconv.Atoi(os.Getenv("_LIBCONTAINER_FIFOFD"))
 		logrus.AddHook(&hook{fifo: fifo})
+		// Not by the shim: libcontainer's C code would send it some twenty
+		// messages more.
+		os.Setenv("_LIBCONTAINER_LOGLEVEL", logLevel)
 		libcontainer.Init() // never returns
 	}
 	// Pin the main goroutine to the main thread. libcontainer runs parts of
@@ -109,11 +115,15 @@ func (h *hook) install() {
 	if err != nil {
 		panic("read the seccomp filter: " + err.Error())
 	}
-	prog, flags, reaper, err := decode(data)
+	orders, err := decode(data)
 	if err != nil {
 		panic(err.Error())
 	}
-	h.reaper = reaper
+	if len(orders.Groups) > 0 && C.amphora_joined() != 1 {
+		panic("the process is not in its control groups")
+	}
+	prog := orders.Program
+	h.reaper = orders.Reaper
 	h.installed = true
 	runtime.KeepAlive(f)
 	if len(prog) == 0 {
@@ -121,7 +131,7 @@ func (h *hook) install() {
 	}
 	filter := unix.SockFprog{Len: uint16(len(prog) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(&prog[0]))}
 	const setModeFilter = 1
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, uintptr(flags), uintptr(unsafe.Pointer(&filter)))
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, setModeFilter, uintptr(orders.Flags), uintptr(unsafe.Pointer(&filter)))
 	runtime.KeepAlive(prog)
 	if errno != 0 {
 		panic("install the seccomp filter: " + errno.Error())

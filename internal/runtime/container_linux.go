@@ -25,6 +25,7 @@ type Container struct {
 	c       *libcontainer.Container
 	filter  *os.File // sealed memfd for internal/reexec
 	seccomp Filter
+	group   *group // nil: libcontainer's
 	reaper  bool
 	init    *Running
 }
@@ -34,6 +35,9 @@ type Running struct {
 	p   *libcontainer.Process
 	Pid int
 }
+
+// logLevel is what libcontainer's C code tells us of: logrus's warnings.
+const logLevel = "3"
 
 // Create makes the container's state directory and cgroup objects; no process
 // runs yet. Destroy undoes it.
@@ -51,16 +55,24 @@ func Create(cfg *Config) (*Container, error) {
 	if conf.Capabilities, err = hooked(conf.Capabilities); err != nil {
 		return nil, err
 	}
-	filter, err := sealed(reexec.Encode(cfg.Seccomp.Program, cfg.Seccomp.Flags, nil))
+	lc, err := libcontainer.Create(cfg.StateDir, cfg.ID, conf)
 	if err != nil {
 		return nil, err
 	}
-	c, err := libcontainer.Create(cfg.StateDir, cfg.ID, conf)
-	if err != nil {
-		filter.Close()
-		return nil, err
+	c := &Container{c: lc, seccomp: cfg.Seccomp, reaper: cfg.Reaper}
+	if c.group, err = takeGroup(lc, conf); err == nil {
+		c.filter, err = c.orders(c.group, nil)
 	}
-	return &Container{c: c, filter: filter, seccomp: cfg.Seccomp, reaper: cfg.Reaper}, nil
+	if err != nil {
+		return nil, errors.Join(err, lc.Destroy())
+	}
+	return c, nil
+}
+
+// orders puts what a process must do before it runs its command where
+// internal/reexec finds it.
+func (c *Container) orders(join *group, reaper *reexec.Reaper) (*os.File, error) {
+	return sealed(reexec.Encode(&reexec.Orders{Groups: join.files(), Program: c.seccomp.Program, Flags: c.seccomp.Flags, Reaper: reaper}))
 }
 
 // hooked adds the capability that makes libcontainer call our hook. A process
@@ -109,15 +121,18 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 	}
 	lp.Init = true
 	if c.reaper {
-		f, err := sealed(reexec.Encode(c.seccomp.Program, c.seccomp.Flags, &reexec.Reaper{Args: p.Spec.Args, Env: p.Spec.Env}))
+		f, err := c.orders(c.group, &reexec.Reaper{Args: p.Spec.Args, Env: p.Spec.Env})
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
 		lp.ExtraFiles = []*os.File{f}
 	}
+	if err := c.group.make(); err != nil {
+		return nil, err
+	}
 	if err := c.c.Start(lp); err != nil {
-		return nil, startError(err)
+		return nil, startError(c.group.explain(err))
 	}
 	pid, err := lp.Pid()
 	if err != nil {
@@ -134,6 +149,12 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 
 func (c *Container) release(ready func(pid int) error) error {
 	if err := c.checkSeccomp(c.init.Pid); err != nil {
+		return err
+	}
+	if err := c.group.has(c.init.Pid); err != nil {
+		return err
+	}
+	if err := c.group.limit(); err != nil {
 		return err
 	}
 	if err := ready(c.init.Pid); err != nil {
@@ -164,8 +185,19 @@ func (c *Container) Exec(p *Process) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.group.crowded() {
+		// One process joins when the others are done with, at the price of a
+		// grace period.
+		f, err := c.orders(nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		lp.ExtraFiles = []*os.File{f}
+		defer c.group.lend()()
+	}
 	if err := c.c.Run(lp); err != nil {
-		return nil, startError(err)
+		return nil, startError(c.group.explain(err))
 	}
 	pid, err := lp.Pid()
 	return &Running{p: lp, Pid: pid}, err
@@ -192,7 +224,7 @@ func (c *Container) process(p *Process) (*libcontainer.Process, error) {
 		NoNewPrivileges: &s.NoNewPrivileges,
 		AppArmorProfile: s.ApparmorProfile,
 		Label:           s.SelinuxLabel,
-		LogLevel:        reexec.LogLevel,
+		LogLevel:        logLevel,
 		ExtraFiles:      []*os.File{c.filter},
 	}
 	for _, g := range s.User.AdditionalGids {
@@ -255,19 +287,6 @@ func (r *Running) Wait() Exit {
 
 // Signal sends a signal to this process alone. It may run on any goroutine.
 func (r *Running) Signal(sig syscall.Signal) error { return r.p.Signal(sig) }
-
-// Pause freezes all processes, Resume lets them go on.
-func (c *Container) Pause() error  { return c.c.Pause() }
-func (c *Container) Resume() error { return c.c.Resume() }
-
-// Destroy kills what is left in the cgroup and removes cgroup and state.
-func (c *Container) Destroy() error {
-	defer c.filter.Close()
-	return c.c.Destroy()
-}
-
-// Pids lists the processes of the container as the host numbers them.
-func (c *Container) Pids() ([]int, error) { return c.c.Processes() }
 
 func rlimits(in []specs.POSIXRlimit) ([]configs.Rlimit, error) {
 	out := make([]configs.Rlimit, 0, len(in))
