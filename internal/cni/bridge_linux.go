@@ -1,0 +1,283 @@
+package cni
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
+)
+
+// bridgePlugin plugs a namespace into a bridge by a cable (veth).
+type bridgePlugin struct{}
+
+func (bridgePlugin) validate(conf []byte) error {
+	_, err := parseBridge(conf)
+	return err
+}
+
+func (bridgePlugin) add(x *call) (*types100.Result, error) {
+	conf, err := parseBridge(x.conf)
+	if err != nil {
+		return nil, err
+	}
+	n, _, err := networkOf(x.list, x.plan)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := openNetNS(x.netns)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	result := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	if conf.IPAM.Type != "" {
+		if result, err = x.ipamDo("ADD", conf.IPAM.Type); err != nil {
+			return nil, err
+		}
+		if len(result.IPs) == 0 {
+			return nil, fault.Invalid("IPAM plugin %s gave no address", conf.IPAM.Type)
+		}
+	}
+	n.complete(conf, result)
+	h, err := openNetlink()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	bridge, err := x.c.ensure(x.ctx, h, n)
+	if err != nil {
+		return nil, err
+	}
+	step.At("cni.add.bridged")
+	mac, err := macOf(conf.RuntimeConfig.MAC, result)
+	if err != nil {
+		return nil, err
+	}
+	cable, err := x.plug(h, bridge, ns, mac, conf.HairpinMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := inNetNS(ns, func() error { return x.configure(result) }); err != nil {
+		return nil, err
+	}
+	step.At("cni.add.configured")
+	result.DNS = conf.DNS
+	result.Interfaces = []*types100.Interface{
+		{Name: n.filter.Name, Mac: bridge.Attrs().HardwareAddr.String(), Mtu: bridge.Attrs().MTU},
+		{Name: cable, Mtu: bridge.Attrs().MTU},
+		{Name: x.ifname, Mac: mac.String(), Mtu: bridge.Attrs().MTU, Sandbox: x.netns},
+	}
+	for _, ip := range result.IPs {
+		ip.Interface = types100.Int(2)
+	}
+	return result, nil
+}
+
+// complete adds what only the result of an exec'd IPAM plugin tells.
+func (n *network) complete(conf *bridgeConf, result *types100.Result) {
+	for _, ip := range result.IPs {
+		p := prefixOf(ip.Address)
+		if !slices.Contains(n.filter.Subnets, p.Masked()) {
+			n.filter.Subnets = append(n.filter.Subnets, p.Masked())
+		}
+		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok && conf.IsGateway {
+			if gw := netip.PrefixFrom(gw.Unmap(), p.Bits()); !slices.Contains(n.gateways, gw) {
+				n.gateways = append(n.gateways, gw)
+			}
+		}
+	}
+	if conf.IsDefaultGateway {
+		addDefaultRoutes(result)
+	}
+}
+
+// macOf is the address that was asked for, or one made of the IP address: who
+// gets a used address gets the entry in the neighbours' caches with it.
+func macOf(asked string, result *types100.Result) (net.HardwareAddr, error) {
+	if asked != "" {
+		mac, err := net.ParseMAC(asked)
+		if err != nil {
+			return nil, fault.Invalid("MAC address %q: %w", asked, err)
+		}
+		return mac, nil
+	}
+	mac := net.HardwareAddr{0x02, 0x42, 0, 0, 0, 0}
+	rand.Read(mac[2:])
+	for i, ip := range result.IPs {
+		a := prefixOf(ip.Address).Addr()
+		if a.Is4() {
+			copy(mac[2:], a.AsSlice())
+			break
+		}
+		if i == 0 {
+			sum := sha256.Sum256(a.AsSlice())
+			copy(mac[2:], sum[:])
+		}
+	}
+	return mac, nil
+}
+
+// plug makes the cable: both ends are born by one message, the container's
+// with name and MAC in its namespace. It returns the name of the host's end.
+func (x *call) plug(h *netlink.Handle, bridge netlink.Link, ns *os.File, mac net.HardwareAddr, hairpin bool) (string, error) {
+	var b [6]byte
+	rand.Read(b[:])
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "ampv" + hex.EncodeToString(b[:])[:11]
+	attrs.MTU, attrs.MasterIndex = bridge.Attrs().MTU, bridge.Attrs().Index
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = x.ifname, mac, netlink.NsFd(ns.Fd())
+	x.hostLink = attrs.Name
+	if err := h.LinkAdd(veth); err != nil {
+		x.hostLink = ""
+		if errors.Is(err, unix.EEXIST) {
+			return "", fault.Invalid("the namespace of %s has an interface %s already", x.id, x.ifname)
+		}
+		return "", linkError(err, "make a cable from "+bridge.Attrs().Name+" to "+x.key().String())
+	}
+	step.At("cni.add.linked")
+	link, err := h.LinkByName(attrs.Name)
+	if err != nil {
+		return "", fmt.Errorf("look for link %s: %w", attrs.Name, fault.Opaque(err))
+	}
+	if err := h.LinkSetAlias(link, x.c.alias(x.owner())); err != nil {
+		return "", fmt.Errorf("mark link %s: %w", attrs.Name, fault.Opaque(err))
+	}
+	step.At("cni.add.marked")
+	if hairpin {
+		if err := h.LinkSetHairpin(link, true); err != nil {
+			return "", fmt.Errorf("turn on hairpin mode of %s: %w", attrs.Name, fault.Opaque(err))
+		}
+	}
+	// A port needs no address of its own: it would only speak multicast.
+	sysctls(x.c.proc).set("net/ipv6/conf/"+attrs.Name+"/disable_ipv6", "1")
+	if err := h.LinkSetUp(link); err != nil {
+		return "", fmt.Errorf("bring up %s: %w", attrs.Name, fault.Opaque(err))
+	}
+	return attrs.Name, nil
+}
+
+// hostEnd finds the host's end of an attachment's cable: as the result has it,
+// or by its mark, which takes a dump of all links. Nil if there is none.
+func (x *call) hostEnd(h *netlink.Handle) (netlink.Link, error) {
+	name := x.hostLink
+	if x.prev != nil {
+		for _, i := range x.prev.Interfaces {
+			if i.Sandbox == "" && strings.HasPrefix(i.Name, "ampv") {
+				name = i.Name
+			}
+		}
+	}
+	if name != "" {
+		link, err := h.LinkByName(name)
+		if isNotFound(err) {
+			return nil, nil
+		}
+		if err == nil && !x.undoing && link.Attrs().Alias != x.c.alias(x.owner()) {
+			return nil, nil // the name was given to another
+		}
+		return link, fault.Opaque(err)
+	}
+	if x.undoing {
+		return nil, nil
+	}
+	all, err := dump(h.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", fault.Opaque(err))
+	}
+	for _, link := range all {
+		if link.Attrs().Alias == x.c.alias(x.owner()) {
+			return link, nil
+		}
+	}
+	return nil, nil
+}
+
+// del pulls the cable, unless the namespace takes it along, and gives the
+// address back last.
+func (bridgePlugin) del(x *call) error {
+	conf, err := parseBridge(x.conf)
+	if err != nil {
+		return err
+	}
+	if x.netns != "" {
+		h, err := openNetlink()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		link, err := x.hostEnd(h)
+		if err == nil && link != nil {
+			err = h.LinkDel(link)
+		}
+		if err != nil && !isNotFound(err) {
+			return fmt.Errorf("remove the link of %s: %w", x.key(), fault.Opaque(err))
+		}
+	}
+	step.At("cni.del.link")
+	if conf.IPAM.Type == "" {
+		return nil
+	}
+	_, err = x.ipamDo("DEL", conf.IPAM.Type)
+	return err
+}
+
+// gc removes the host ends of cables that are nobody's: of attachments that are
+// not valid, and of those that were never marked.
+func (bridgePlugin) gc(x *call, valid []Key) error {
+	conf, err := parseBridge(x.conf)
+	if err != nil {
+		return err
+	}
+	h, err := openNetlink()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	all, err := dump(h.LinkList)
+	if err != nil {
+		return fmt.Errorf("list links: %w", fault.Opaque(err))
+	}
+	keep := map[string]bool{}
+	for _, k := range valid {
+		keep[x.c.alias(ownerOf(x.list.Name, k))] = true
+	}
+	master := -1
+	for _, link := range all {
+		if link.Attrs().Name == conf.Bridge && x.c.ours(link) {
+			master = link.Attrs().Index
+		}
+	}
+	for _, link := range all {
+		a := link.Attrs()
+		onBridge := a.MasterIndex == master && strings.HasPrefix(a.Name, "ampv")
+		ours := strings.HasPrefix(a.Alias, x.c.mark()+x.list.Name+"/") || onBridge && (a.Alias == "" || strings.HasPrefix(a.Alias, x.c.mark()))
+		if link.Type() != "veth" || !ours || keep[a.Alias] {
+			continue
+		}
+		step.At("cni.gc.link")
+		if err := h.LinkDel(link); err != nil && !isNotFound(err) {
+			return fmt.Errorf("remove link %s: %w", a.Name, fault.Opaque(err))
+		}
+	}
+	if conf.IPAM.Type == "" {
+		return nil
+	}
+	return x.ipamOptional("GC", conf.IPAM.Type)
+}

@@ -1,0 +1,148 @@
+package cni
+
+import (
+	"net"
+	"slices"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+
+	"github.com/amphora-go/amphora/internal/fault"
+)
+
+// check looks at both ends of the cable, the bridge and the lease.
+func (bridgePlugin) check(x *call) error {
+	conf, err := parseBridge(x.conf)
+	if err != nil {
+		return err
+	}
+	n, _, err := networkOf(x.list, x.plan)
+	if err != nil {
+		return err
+	}
+	h, err := openNetlink()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	bridge, err := checkBridge(h, n)
+	if err != nil {
+		return err
+	}
+	cable, err := x.hostEnd(h)
+	if err != nil {
+		return err
+	}
+	if cable == nil {
+		return fault.Invalid("the cable of %s to bridge %s is gone", x.key(), conf.Bridge)
+	}
+	if a := cable.Attrs(); a.MasterIndex != bridge.Attrs().Index || a.Flags&net.FlagUp == 0 {
+		return fault.Invalid("link %s of %s is down or not plugged into bridge %s", a.Name, x.key(), conf.Bridge)
+	}
+	ns, err := openNetNS(x.netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := inNetNS(ns, func() error { return x.checkInside("veth") }); err != nil {
+		return err
+	}
+	if conf.IPAM.Type == "" {
+		return nil
+	}
+	_, err = x.ipamDo("CHECK", conf.IPAM.Type)
+	return err
+}
+
+// checkBridge wants the bridge up and with its addresses.
+func checkBridge(h *netlink.Handle, n *network) (netlink.Link, error) {
+	bridge, err := findBridge(h, n.filter.Name)
+	if err != nil {
+		return nil, err
+	}
+	if bridge == nil || bridge.Attrs().Flags&net.FlagUp == 0 {
+		return nil, fault.Invalid("bridge %s of network %s is gone or down: reload the networks", n.filter.Name, n.name)
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(bridge, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fault.Opaque(err)
+	}
+	for _, gw := range n.gateways {
+		if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return prefixOf(*a.IPNet) == gw }) {
+			return nil, fault.Invalid("bridge %s of network %s has lost its address %s: reload the networks", n.filter.Name, n.name, gw)
+		}
+	}
+	return bridge, nil
+}
+
+// status says whether ADD can work: the bridge, where there is one, is a
+// bridge, and the host routes or can be made to.
+func (bridgePlugin) status(x *call) error {
+	conf, err := parseBridge(x.conf)
+	if err != nil {
+		return err
+	}
+	h, err := openNetlink()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if _, err := findBridge(h, conf.Bridge); err != nil {
+		return err
+	}
+	if _, err := x.c.opts.Table.Owners(); err != nil {
+		return err
+	}
+	if conf.IPAM.Type == "" {
+		return nil
+	}
+	return x.ipamOptional("STATUS", conf.IPAM.Type)
+}
+
+// loopbackPlugin brings up lo; conflists of others begin with it.
+type loopbackPlugin struct{}
+
+func (loopbackPlugin) validate([]byte) error { return nil }
+
+func (loopbackPlugin) add(x *call) (*types100.Result, error) {
+	if err := Loopback(x.netns); err != nil {
+		return nil, err
+	}
+	if x.prev != nil {
+		return x.prev, nil
+	}
+	v4 := net.IPNet{IP: net.IPv4(127, 0, 0, 1).To4(), Mask: net.CIDRMask(8, 32)}
+	v6 := net.IPNet{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)}
+	return &types100.Result{
+		CNIVersion: types100.ImplementedSpecVersion,
+		Interfaces: []*types100.Interface{{Name: x.ifname, Mac: "00:00:00:00:00:00", Sandbox: x.netns}},
+		IPs:        []*types100.IPConfig{{Interface: types100.Int(0), Address: v4}, {Interface: types100.Int(0), Address: v6}},
+	}, nil
+}
+
+func (loopbackPlugin) check(x *call) error {
+	ns, err := openNetNS(x.netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return inNetNS(ns, func() error {
+		h, err := openNetlink()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return fault.Opaque(err)
+		}
+		if lo.Attrs().Flags&net.FlagUp == 0 {
+			return fault.Invalid("lo of %s is down", x.id)
+		}
+		return nil
+	})
+}
+
+func (loopbackPlugin) del(*call) error       { return nil }
+func (loopbackPlugin) gc(*call, []Key) error { return nil }
+func (loopbackPlugin) status(*call) error    { return nil }
