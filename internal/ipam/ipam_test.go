@@ -1,4 +1,4 @@
-//go:build unix // names of files have colons
+//go:build unix
 
 package ipam
 
