@@ -97,7 +97,7 @@ func TestAllocateAndRelease(t *testing.T) {
 	if err := s.Drop(t.Context(), "net"); err != nil {
 		t.Fatal(err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "[!.]*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "[^.]*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
