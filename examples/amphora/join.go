@@ -144,11 +144,10 @@ func (a *app) proxy(send func(syscall.Signal)) (open, stop func()) {
 		}
 	}
 	a.onSignal.Store(&take)
-	stopMore := moreSignals(take)
+	moreSignals(take)
 	open = sync.OnceFunc(func() { close(opened) })
 	return open, func() {
 		open()
-		stopMore()
 		a.onSignal.Store(nil)
 	}
 }

@@ -4,7 +4,7 @@ package main
 
 import "os"
 
-func moreSignals(func(os.Signal)) (stop func()) { return func() {} }
+func moreSignals(func(os.Signal)) {}
 
 func (a *app) followSize(func(width, height uint16)) (open, stop func()) {
 	return func() {}, func() {}

@@ -9,8 +9,10 @@ import (
 )
 
 // moreSignals passes on what a process may be sent, besides SIGINT and
-// SIGTERM, that does not concern this program itself.
-func moreSignals(take func(os.Signal)) (stop func()) {
+// SIGTERM, that does not concern this program itself. They are not given back:
+// the program is about to end, and each would cost it two hand-overs between
+// threads.
+func moreSignals(take func(os.Signal)) {
 	c := make(chan os.Signal, 16)
 	signal.Notify(c, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGCONT)
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) has it
@@ -21,7 +23,6 @@ func moreSignals(take func(os.Signal)) (stop func()) {
 			take(s)
 		}
 	}()
-	return func() { signal.Stop(c) }
 }
 
 // followSize tells set the size of the terminal at open, and whenever it

@@ -33,11 +33,6 @@ func init() {
 		os.Setenv("_LIBCONTAINER_LOGLEVEL", logLevel)
 		libcontainer.Init() // never returns
 	}
-	// Pin the main goroutine to the main thread. libcontainer runs parts of
-	// its work on goroutines whose threads join a container's mount namespace
-	// and are then thrown away; Go cannot throw the main thread away, and
-	// /proc/self/{root,cwd,ns} of the whole process are the main thread's.
-	runtime.LockOSThread()
 }
 
 func isInit() bool {

@@ -23,3 +23,12 @@ func frugal() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 }
+
+// pin keeps the main goroutine on the main thread. libcontainer runs parts of
+// its work on goroutines whose threads join a container's mount namespace and
+// are then thrown away; Go cannot throw the main thread away, and
+// /proc/self/{root,cwd,ns} of the whole process are the main thread's. It must
+// be called before any goroutine is started. Programs that start supervisors
+// are not pinned: each wait of their main goroutine would cost two hand-overs
+// between threads.
+func pin() { runtime.LockOSThread() }
