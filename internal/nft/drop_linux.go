@@ -1,6 +1,10 @@
 package nft
 
-// Drop deletes the table.
+import "errors"
+
+// Drop deletes the table, and our rules in the chains of others. Networks and
+// published ports that were in it are unknown then. Where there is nothing it
+// is no error.
 func (t *Table) Drop() error {
 	s := t.sets()
 	b := newBatch(t.NetNS, s.table)
@@ -9,5 +13,5 @@ func (t *Table) Drop() error {
 		b.conn.AddTable(s.table)
 		b.conn.DelTable(s.table)
 	}
-	return t.op("delete", b.send())
+	return t.op("delete", errors.Join(b.send(), t.unpass()))
 }

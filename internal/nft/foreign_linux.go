@@ -1,7 +1,158 @@
 package nft
 
-// PassForeign is to come.
-func (t *Table) PassForeign() error { return nil }
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
 
-// Foreign is to come.
-func Foreign(netns int) ([]Chain, error) { return nil, nil }
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// Foreign are the chains of others that drop what is forwarded from or to our
+// bridges, in the network namespace with that descriptor (0: the thread's). A
+// chain counts when its policy or an unconditional rule drops or rejects, also
+// in a chain that it always jumps to, and nothing before that accepts bridges
+// whose names begin with "amp". Rules with conditions are not judged.
+//
+// iptables-legacy and chains that BPF programs attach cannot be seen.
+func Foreign(netns int) ([]Chain, error) {
+	all, err := listChains(netns)
+	if err != nil {
+		return nil, explain(fmt.Errorf("list the chains of nftables: %w", err))
+	}
+	var found []Chain
+	for _, c := range all {
+		if !forwards(c) || strings.HasPrefix(c.Table.Name, "amphora_") {
+			continue
+		}
+		w := walk{netns: netns, table: c.Table}
+		end, err := w.chain(c.Name, 0)
+		if err != nil {
+			return nil, explain(fmt.Errorf("read chain %s of table %s: %w", c.Name, c.Table.Name, err))
+		}
+		if end == goesOn && dropsByPolicy(c) {
+			end, w.why = drops, "its policy is drop"
+		}
+		if end != drops || w.in && w.out {
+			continue
+		}
+		f := Chain{Family: familyName(c.Table.Family), Table: c.Table.Name, Name: c.Name, Why: w.why}
+		f.Command = command(f, all)
+		found = append(found, f)
+	}
+	return found, nil
+}
+
+func listChains(netns int) ([]*nftables.Chain, error) {
+	conn, err := nftables.New(nftables.WithNetNSFd(netns))
+	if err != nil {
+		return nil, err
+	}
+	chains, err := conn.ListChains()
+	if errors.Is(err, syscall.ENOENT) {
+		return nil, nil
+	}
+	return chains, err
+}
+
+// forwards tells base chains of the forward hook that see IP packets.
+func forwards(c *nftables.Chain) bool {
+	return c.Table != nil && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && familyName(c.Table.Family) != ""
+}
+
+func dropsByPolicy(c *nftables.Chain) bool {
+	return c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
+}
+
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	case nftables.TableFamilyINet:
+		return "inet"
+	}
+	return ""
+}
+
+// command is what an administrator runs so that the chain lets us pass.
+func command(c Chain, all []*nftables.Chain) string {
+	switch {
+	case c.Table == "firewalld":
+		return "firewall-cmd --permanent --zone=trusted --add-interface=" + anyPrefix + "+ && firewall-cmd --reload"
+	case c.Table == "filter" && c.Name == "FORWARD" && c.Family != "inet":
+		tool, chain := "iptables", "FORWARD"
+		if c.Family == "ip6" {
+			tool = "ip6tables"
+		}
+		for _, other := range all { // what is there survives a restart of Docker
+			if other.Name == "DOCKER-USER" && other.Table != nil && other.Table.Name == "filter" && familyName(other.Table.Family) == c.Family {
+				chain = other.Name
+			}
+		}
+		return fmt.Sprintf("%[1]s -I %[2]s -i %[3]s+ -j ACCEPT && %[1]s -I %[2]s -o %[3]s+ -j ACCEPT", tool, chain, anyPrefix)
+	}
+	insert := fmt.Sprintf("insert rule %s %s %s", c.Family, c.Table, c.Name)
+	return fmt.Sprintf(`nft '%[1]s iifname "%[2]s*" accept; %[1]s oifname "%[2]s*" accept'`, insert, anyPrefix)
+}
+
+// How a chain ends for a packet that no condition matches.
+type ending int
+
+const (
+	goesOn ending = iota
+	accepts
+	drops
+)
+
+// walk follows the unconditional rules of a base chain.
+type walk struct {
+	netns   int
+	table   *nftables.Table
+	in, out bool // what comes from, and goes to, our bridges was accepted
+	why     string
+}
+
+// maxJumps is the kernel's own limit of nested jumps (NFT_JUMP_STACK_SIZE).
+const maxJumps = 16
+
+func (w *walk) chain(name string, depth int) (ending, error) {
+	rules, err := rulesOf(w.netns, w.table, name)
+	if errors.Is(err, syscall.ENOENT) || depth > maxJumps {
+		return goesOn, nil
+	}
+	if err != nil {
+		return goesOn, err
+	}
+	for _, r := range rules {
+		if prefix, key, ok := r.passes(); ok && strings.HasPrefix(prefix, anyPrefix) {
+			w.in = w.in || key == expr.MetaKeyIIFNAME
+			w.out = w.out || key == expr.MetaKeyOIFNAME
+			if w.in && w.out {
+				return accepts, nil
+			}
+		}
+		v, ok := r.always()
+		if !ok {
+			continue
+		}
+		switch v.Kind {
+		case expr.VerdictAccept:
+			return accepts, nil
+		case expr.VerdictDrop:
+			w.why = "chain " + name + " drops or rejects what no earlier rule accepts"
+			return drops, nil
+		case expr.VerdictReturn:
+			return goesOn, nil
+		case expr.VerdictJump, expr.VerdictGoto:
+			end, err := w.chain(v.Chain, depth+1)
+			if err != nil || end != goesOn || v.Kind == expr.VerdictGoto {
+				return end, err
+			}
+		}
+	}
+	return goesOn, nil
+}

@@ -139,3 +139,35 @@ func (n *NS) Miss(network, addr string) {
 
 // Addr joins a host and a port.
 func Addr(host string, port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
+
+// Hear returns a channel of the addresses that packets to a UDP address come
+// from. Nobody answers them.
+func (n *NS) Hear(addr string) <-chan string {
+	n.t.Helper()
+	var c net.PacketConn
+	n.must(n.Do(func() (err error) { c, err = net.ListenPacket("udp", addr); return err }), "hear "+addr)
+	n.t.Cleanup(func() { c.Close() })
+	heard := make(chan string, 64)
+	go func() {
+		defer close(heard)
+		buf := make([]byte, 512)
+		for {
+			_, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			heard <- host(from)
+		}
+	}()
+	return heard
+}
+
+// Send sends one UDP packet from a local address, which need not be routed here.
+func (n *NS) Send(local, addr string) {
+	n.t.Helper()
+	var c net.Conn
+	n.must(n.Do(func() (err error) { c, err = dial("udp", local, addr, time.Now().Add(patience)); return err }), "send to "+addr)
+	_, err := c.Write([]byte("!"))
+	c.Close()
+	n.must(err, "send to "+addr)
+}
