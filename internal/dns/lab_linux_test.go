@@ -2,9 +2,11 @@ package dns
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -270,6 +272,18 @@ func (u *upstream) count() int {
 	return len(u.got)
 }
 
+func (u *upstream) sent(i int) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.got[i]
+}
+
+func (u *upstream) sources() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Collect(maps.Keys(u.from))
+}
+
 // says answers A questions with one address.
 func says(ip string) func([]byte) []byte {
 	return func(msg []byte) []byte {
@@ -289,6 +303,22 @@ func fails(rcode int) func([]byte) []byte {
 		q.parse(msg)
 		return q.fail(nil, rcode)
 	}
+}
+
+type netipAddr = netip.Addr
+
+// listenUDP opens a socket on loopback of a namespace.
+func listenUDP(t testing.TB, ns *os.File) net.PacketConn {
+	t.Helper()
+	var pc net.PacketConn
+	err := within(int(ns.Fd()), func() (err error) {
+		pc, err = net.ListenPacket("udp", "127.0.0.1:0")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pc
 }
 
 func silent([]byte) []byte { return nil }

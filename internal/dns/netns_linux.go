@@ -54,6 +54,9 @@ func listenAt(ns int) (*net.UDPConn, *net.TCPListener, error) {
 				return os.NewSyscallError("bind "+self.String()+" (is lo up in the namespace?)", err)
 			}
 		}
+		// Room for a burst of some thousand queries; without the privilege the
+		// default's few hundred must do.
+		unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20)
 		return os.NewSyscallError("listen", unix.Listen(fds[1], 16))
 	})
 	udp, tcp := os.NewFile(uintptr(fds[0]), "dns"), os.NewFile(uintptr(fds[1]), "dns")
