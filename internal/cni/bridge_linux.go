@@ -57,7 +57,7 @@ func (bridgePlugin) add(x *call) (*types100.Result, error) {
 		return nil, err
 	}
 	defer h.Close()
-	bridge, err := x.c.ensure(x.ctx, h, n)
+	bridge, err := x.c.ensure(x.ctx, h, n, false)
 	if err != nil {
 		return nil, err
 	}

@@ -235,3 +235,13 @@ func (l *lab) leaseFiles() []string {
 	}
 	return names
 }
+
+// routing turns forwarding of the run's namespace on or off, for both families.
+func routing(t testing.TB, value string) {
+	t.Helper()
+	for _, name := range []string{forward4, forward6} {
+		if err := sysctls("/proc/sys").set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func (c *CNI) Up(ctx context.Context, conflist []byte) error {
 		return err
 	}
 	defer h.Close()
-	_, err = c.ensure(ctx, h, n)
+	_, err = c.ensure(ctx, h, n, true)
 	return err
 }
 
@@ -117,16 +117,17 @@ func (c *CNI) removeBridge(h *netlink.Handle, n *network) error {
 }
 
 // ensure makes bridge and filter entry and returns the bridge. A bridge that is
-// up was finished by somebody, as that is the last step; only the filter is
-// written again then, since its flushing is an everyday event. No lock is
-// needed: every step may be done twice, by two processes at once.
-func (c *CNI) ensure(ctx context.Context, h *netlink.Handle, n *network) (netlink.Link, error) {
+// up was finished by somebody, as that is the last step; unless all is to be
+// mended, only the filter is written again then, since its flushing is an
+// everyday event. No lock is needed: every step may be done twice, by two
+// processes at once.
+func (c *CNI) ensure(ctx context.Context, h *netlink.Handle, n *network, mend bool) (netlink.Link, error) {
 	name := n.filter.Name
 	bridge, err := findBridge(h, name)
 	if err != nil {
 		return nil, err
 	}
-	if bridge != nil && bridge.Attrs().Flags&net.FlagUp != 0 {
+	if bridge != nil && bridge.Attrs().Flags&net.FlagUp != 0 && !mend {
 		return bridge, c.opts.Table.AddBridge(n.filter)
 	}
 	made := false
