@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 	testenv.Child("add", childAdd)
 	testenv.Child("del", childDel)
 	testenv.Child("crowd", childCrowd)
+	testenv.Child("gc", childGC)
+	testenv.Child("up", childUp)
+	testenv.Child("plugin", childPlugin)
 	testenv.Main(m)
 }
 
