@@ -75,6 +75,17 @@ func (b *batch) send() error {
 	return b.conn.Flush()
 }
 
+// exists tells that an element is there with other data, or that an interval
+// overlaps another.
+func exists(err error) bool {
+	return errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EBUSY)
+}
+
+// absent tells that there is no table. The errors of all messages of a batch
+// are joined: after one of exists, later deletions do not find what it kept
+// from being added.
+func absent(err error) bool { return errors.Is(err, syscall.ENOENT) && !exists(err) }
+
 // apply runs one transaction of elements. The steady state is a single batch,
 // which names the marker of the schema; if that or the table is missing, the
 // base is written in front of the same elements.

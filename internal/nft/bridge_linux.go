@@ -1,9 +1,7 @@
 package nft
 
 import (
-	"errors"
 	"net/netip"
-	"syscall"
 
 	"github.com/google/nftables"
 
@@ -21,7 +19,7 @@ func (t *Table) AddBridge(br Bridge) error {
 		return err
 	}
 	err := t.apply(func(b *batch, s *sets) { s.bridge(br, b.add) })
-	if overlaps(err) {
+	if exists(err) {
 		return fault.Kind(errExist, "bridge %s: a subnet of %v overlaps that of another network of this Root", br.Name, br.Subnets)
 	}
 	return t.op("add bridge "+br.Name, err)
@@ -41,7 +39,7 @@ func (t *Table) RemoveBridge(br Bridge) error {
 		s.bridge(br, b.remove)
 	}
 	err := b.send()
-	if errors.Is(err, syscall.ENOENT) { // no table
+	if absent(err) {
 		return nil
 	}
 	return t.op("remove bridge "+br.Name, err)
@@ -83,8 +81,4 @@ func interval(p netip.Prefix) []nftables.SetElement {
 		elems = append(elems, nftables.SetElement{Key: next.AsSlice(), IntervalEnd: true})
 	}
 	return elems
-}
-
-func overlaps(err error) bool {
-	return errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EBUSY)
 }

@@ -9,9 +9,10 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 )
 
-// maxOwner is what the kernel keeps with an element (NFT_USERDATA_MAXLEN, 256
-// bytes) less the two bytes of its type and length and the final NUL.
-const maxOwner = 253
+// maxOwner is what the kernel keeps with an element. The length of its copy, of
+// the comment with a type, a length and a NUL, has 8 bits (struct
+// nft_set_ext_tmpl): from 252 bytes on Linux 6.18 refuses or garbles it.
+const maxOwner = 250
 
 // protocols are the numbers of those that have ports.
 var protocols = map[string]byte{"tcp": 6, "udp": 17, "sctp": 132}

@@ -2,12 +2,10 @@ package nft
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"github.com/google/nftables"
 
@@ -38,7 +36,7 @@ func (t *Table) AddPorts(owner string, ports []Port) error {
 				b.add(m, elems...)
 			}
 		})
-		if !errors.Is(err, syscall.EEXIST) && !errors.Is(err, syscall.EBUSY) {
+		if !exists(err) {
 			break
 		}
 		owned, oerr := t.owned()
@@ -88,7 +86,7 @@ func (t *Table) RemovePorts(owner string, ports []Port) error {
 		return t.op("find published ports of "+owner, err)
 	}
 	err = t.removePorts(owner, ports)
-	if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EBUSY) {
+	if exists(err) {
 		// One of them leads elsewhere, so it is not ours: see what is.
 		if ports, err = t.portsOf(owner, ports); err == nil {
 			err = t.removePorts(owner, ports)
@@ -111,7 +109,7 @@ func (t *Table) removePorts(owner string, ports []Port) error {
 			b.remove(m, elems...)
 		}
 	}
-	if err := b.send(); !errors.Is(err, syscall.ENOENT) { // else there is no table
+	if err := b.send(); err != nil && !absent(err) {
 		return err
 	}
 	return nil

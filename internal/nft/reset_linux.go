@@ -63,7 +63,7 @@ func (t *Table) Reset(bridges []Bridge, ports map[string][]Port) error {
 		}
 	}
 	err = b.send()
-	if overlaps(err) {
+	if exists(err) {
 		return fault.Kind(errExist, "nftables table %s: reset: subnets of two networks overlap", t.Name)
 	}
 	if errors.Is(err, syscall.ENOENT) {

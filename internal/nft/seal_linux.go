@@ -18,8 +18,8 @@ const anyPrefix = "amp"
 // Keys of linux/netfilter/nf_tables.h that the library has no name for: the
 // kind of link, such as "bridge".
 const (
-	metaIifKind expr.MetaKey = 28
-	metaOifKind expr.MetaKey = 29
+	metaIifKind expr.MetaKey = 26
+	metaOifKind expr.MetaKey = 27
 )
 
 // Seal drops what this host forwards between interfaces that are neither ours

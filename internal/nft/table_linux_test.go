@@ -76,7 +76,7 @@ func TestInvalid(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, owner := range []string{"", strings.Repeat("x", 254)} {
+	for _, owner := range []string{"", strings.Repeat("x", 251)} {
 		if err := tab.AddPorts(owner, []nft.Port{good}); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("owner %q: %v", owner, err)
 		}
@@ -93,7 +93,7 @@ func TestRemovePorts(t *testing.T) {
 	tab := table(New(t, "host"))
 	must(t, tab.RemovePorts("app/one/eth0", nil)) // no table
 	must(t, tab.RemovePorts("app/one/eth0", many(3)))
-	longest := strings.Repeat("n", 253)
+	longest := strings.Repeat("n", 250)
 	ports := many(300) // more than one message of each map
 	ports = append(ports, port("sctp", "2001:db8::1", 5, "fd00:210:1::2", 6))
 	must(t, tab.AddPorts(longest, ports))
