@@ -2,6 +2,8 @@ package record
 
 import (
 	"encoding/json"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,7 +26,9 @@ type Container struct {
 	Mounted  []string          `json:"mountLayers,omitempty"` // chain ids of images that are mounted
 	Command  []string          `json:"command,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
-	Network  string            `json:"network"` // none, host, container:<id>
+	Network  string            `json:"network"` // none, host, container:<id>, or the first of Networks
+	Networks []Endpoint        `json:"networks,omitempty"`
+	Ports    []Port            `json:"ports,omitempty"`
 
 	Owned      bool          `json:"owned,omitempty"`
 	Owner      *Owner        `json:"owner,omitempty"`
@@ -42,6 +46,12 @@ type Container struct {
 	Volumes     []Use  `json:"volumes,omitempty"`
 }
 
+// Wired says whether the container has a network namespace of its own that
+// networks are attached to, be it none of them now.
+func (c *Container) Wired() bool {
+	return c.Network != "" && c.Network != "none" && c.Network != "host" && !strings.HasPrefix(c.Network, "container:")
+}
+
 // Owner is the process that made an owned container: until a supervisor holds
 // its pipe, its life is all that says whether the container is wanted.
 type Owner struct {
@@ -54,6 +64,34 @@ type Use struct {
 	Name      string `json:"name"`
 	Target    string `json:"target"`
 	Anonymous bool   `json:"anonymous,omitempty"` // goes with the container
+}
+
+// Endpoint is a network to be attached to.
+type Endpoint struct {
+	Network   string       `json:"network"`             // name
+	Addresses []netip.Addr `json:"addresses,omitempty"` // at most one of each family; they stay reserved
+	MAC       string       `json:"mac,omitempty"`
+	Aliases   []string     `json:"aliases,omitempty"`
+	Priority  int          `json:"priority,omitempty"` // the highest gives the default route
+	Bandwidth Bandwidth    `json:"bandwidth,omitzero"`
+}
+
+// Bandwidth limits what a container receives and sends, in bytes per second
+// and bytes. Zero is no limit.
+type Bandwidth struct {
+	Ingress      uint64 `json:"ingress,omitempty"`
+	IngressBurst uint64 `json:"ingressBurst,omitempty"`
+	Egress       uint64 `json:"egress,omitempty"`
+	EgressBurst  uint64 `json:"egressBurst,omitempty"`
+}
+
+// Port is a port to be published.
+type Port struct {
+	Protocol  string     `json:"protocol"`
+	Host      netip.Addr `json:"host,omitzero"`      // zero: all addresses of both families
+	HostPort  uint16     `json:"hostPort,omitempty"` // 0: any free one
+	HostEnd   uint16     `json:"hostEnd,omitempty"`  // with HostPort: any free one of this range
+	Container uint16     `json:"container"`
 }
 
 // Restart is the policy: "no", "on-failure", "always", "unless-stopped".

@@ -49,9 +49,10 @@ type Root struct {
 
 // Engine is Root/engine.json: what programs that share a Root must agree on.
 type Engine struct {
-	Version int    `json:"version"`
-	ID      string `json:"id"`
-	Stamp   Stamp  `json:"stamp"`
+	Version  int      `json:"version"`
+	ID       string   `json:"id"`
+	Stamp    Stamp    `json:"stamp"`
+	Settings Settings `json:"settings,omitzero"`
 }
 
 // Stamp ties a Root to the boot, State directory and namespaces in which its
