@@ -11,9 +11,12 @@ import (
 	"github.com/amphora-go/amphora/container"
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/store"
+	"github.com/amphora-go/amphora/network"
 	"github.com/amphora-go/amphora/volume"
 )
 
@@ -47,6 +50,11 @@ type Options struct {
 	// CgroupParent is the control group below which the Root's own is made.
 	// Empty: the group that this process was given.
 	CgroupParent string
+	// KeepNetworks has Close leave the bridges of networks that nobody uses on
+	// the host, as the next program's first container needs them: for short
+	// programs that follow one another, such as a command line. The first
+	// container of a Root pays about 50 ms for them.
+	KeepNetworks bool
 }
 
 // Engine is one program's view of a Root. It is safe for concurrent use. Any
@@ -59,6 +67,8 @@ type Engine struct {
 	images     *image.Store
 	containers *container.Manager
 	volumes    *volume.Manager
+	networks   *network.Manager
+	using      *flock.Lock // Root's networks: what is idle stays while it is held
 	log        *slog.Logger
 }
 
@@ -89,6 +99,10 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 	e.images = image.New(e.store, &image.Options{Root: e.root.Dir, State: e.root.State, Logger: e.log,
 		Keychain: e.opts.Keychain, Mirrors: e.opts.Mirrors, Insecure: e.opts.Insecure})
 	e.volumes = volume.New(e.root)
+	e.networks = network.New(e.root)
+	if e.using, err = networks.Open(e.root).Use(ctx); err != nil {
+		return nil, fault.New("open", e.opts.Root, err)
+	}
 	e.containers = container.New(e.root, e.images, &container.Options{Logger: e.log, Helper: e.opts.Helper, CgroupParent: e.opts.CgroupParent})
 	if where := e.nested(); where != "" {
 		e.log.Warn("amphora: "+where+" lies below the directory of the executable: starts copy the executable each time", "cure", "keep Root and State elsewhere")
@@ -113,18 +127,29 @@ func (e *Engine) nested() string {
 
 // Close ends the containers that this Engine owns and leaves the others
 // running. It waits for layers that this program unpacked to reach the disk.
-// It is idempotent.
+// When no container is attached to a network, and no other Engine is open on
+// the Root, the networks' bridges and the packet filter are taken off the
+// host, until the next container needs them (but see Options.KeepNetworks). It
+// is idempotent.
 func (e *Engine) Close() error {
 	err := e.containers.Close()
+	e.using.Release()
+	if !e.opts.KeepNetworks {
+		// What cannot be taken away now goes with a later Close.
+		if ierr := networks.Open(e.root).Idle(context.Background()); ierr != nil {
+			e.log.Warn("amphora: the networks' bridges stay on the host", "error", ierr)
+		}
+	}
 	e.store.Wait()
 	return err
 }
 
-// Images returns the image store, Containers, and Volumes the managers of the
+// Images returns the image store, Containers, Volumes and Networks the managers of the
 // Root's other objects.
 func (e *Engine) Images() *image.Store           { return e.images }
 func (e *Engine) Containers() *container.Manager { return e.containers }
 func (e *Engine) Volumes() *volume.Manager       { return e.volumes }
+func (e *Engine) Networks() *network.Manager     { return e.networks }
 
 // Root is the directory of images, containers and volumes; State that of what
 // does not survive a reboot.

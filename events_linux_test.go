@@ -3,6 +3,7 @@ package amphora_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -64,14 +65,18 @@ func TestEventsTellALife(t *testing.T) {
 	must(t, c.Rename(t.Context(), "retold"))
 	must(t, stopBox(c, t.Context()))
 	must(t, c.Remove(t.Context(), nil))
-	var actions []string
+	var actions, connections []string
 	names := map[string]string{}
 	for ev, err := range eng.Events(t.Context(), &amphora.EventOptions{Since: since}) {
 		must(t, err)
-		if ev.Seq != since+1 || ev.ID != c.ID() || ev.Type != "container" {
+		if ev.Seq != since+1 || ev.ID != c.ID() && ev.Attributes["container"] != c.ID() {
 			t.Errorf("%+v after %d", ev, since)
 		}
 		since = ev.Seq
+		if ev.Type == "network" {
+			connections = append(connections, ev.Action)
+			continue
+		}
 		actions = append(actions, ev.Action)
 		names[ev.Action] = ev.Attributes["name"]
 	}
@@ -84,6 +89,9 @@ func TestEventsTellALife(t *testing.T) {
 			t.Errorf("actions %v, want %v", actions, want)
 			break
 		}
+	}
+	if !slices.Equal(connections, []string{"connect", "disconnect"}) {
+		t.Errorf("the network's events %v", connections)
 	}
 	if names["start"] != "told" || names["die"] != "retold" || names["destroy"] != "retold" {
 		t.Errorf("names %v", names)

@@ -66,14 +66,14 @@ var helpers = map[string][]string{
 		"bytes", "encoding/binary", "encoding/json", "errors", "fmt", "io", "os", "os/exec", "os/signal", "runtime", "slices", "strconv", "strings", "sync", "syscall", "unsafe",
 	},
 	"internal/shim": {
-		"internal/archive", "internal/atomicfile", "internal/boot", "internal/cgroup", "internal/fault", "internal/flock",
-		"internal/host", "internal/journal", "internal/logs", "internal/overlay", "internal/proc", "internal/record", "internal/reexec",
+		"internal/archive", "internal/atomicfile", "internal/attachment", "internal/boot", "internal/cgroup", "internal/cni", "internal/dns", "internal/fault", "internal/flock",
+		"internal/host", "internal/journal", "internal/logs", "internal/networks", "internal/overlay", "internal/ports", "internal/proc", "internal/record", "internal/reexec",
 		"internal/recovery", "internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
 		"internal/watch", "internal/wire",
 		"github.com/hashicorp/go-multierror", "github.com/moby/sys/capability", "github.com/moby/sys/user", "github.com/opencontainers/runtime-spec/specs-go", "github.com/sirupsen/logrus",
 		"golang.org/x/sys/unix", "golang.org/x/sync/",
 		"bufio", "bytes", "cmp", "context", "encoding/", "errors", "fmt", "hash/", "io", "io/fs", "iter", "log/slog", "maps", "math", "math/rand/v2",
-		"net", "os", "os/exec", "os/signal", "path", "path/filepath", "runtime", "runtime/debug", "slices", "sort", "strconv",
+		"net", "net/netip", "os", "os/exec", "os/signal", "path", "path/filepath", "runtime", "runtime/debug", "slices", "sort", "strconv",
 		"strings", "sync", "sync/atomic", "syscall", "time", "unsafe",
 	},
 }
@@ -180,10 +180,13 @@ func forbidden(s source, imp string) string {
 		return ""
 	}
 	if under(to, "internal/testenv") {
-		if s.test || under(s.dir, "internal/testenv") {
+		if s.test || under(s.dir, "internal/testenv") || under(s.dir, "internal/nft/netlab") {
 			return ""
 		}
 		return "testenv is for tests only"
+	}
+	if under(to, "internal/nft/netlab") && !s.test {
+		return "netlab is for tests only"
 	}
 	if s.external && public(s.dir) && public(to) {
 		return "" // examples of a package may show it together with others

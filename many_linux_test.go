@@ -80,8 +80,8 @@ func TestManyProcessesShareARoot(t *testing.T) {
 	}
 	wg.Wait()
 	last := newest(t, eng)
-	if last != since+5*10*4 {
-		t.Errorf("%d events, want %d", last-since, 5*10*4)
+	if last != since+5*10*6 { // create, connect, start, disconnect, die, destroy
+		t.Errorf("%d events, want %d", last-since, 5*10*6)
 	}
 	got := stop(last)
 	for i := 1; i < len(got); i++ {

@@ -45,6 +45,11 @@ func newStore(t *testing.T) *store {
 	if _, err := eng.Images().Import(t.Context(), bytes.NewReader(rootfsData), &image.ImportOptions{Ref: testImage, Changes: []string{"ENV PATH=/bin", `CMD ["sh"]`}}); err != nil {
 		t.Fatal(err)
 	}
+	// The first container of a Root makes the default network. Tests that count
+	// steps and events are about what comes after.
+	if _, err := eng.Networks().Get(t.Context(), "bridge"); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { s.clear(t) })
 	return s
 }

@@ -33,6 +33,7 @@ type facts struct {
 	host     hostFacts
 	base     string                                    // control group of the Root
 	dir      string                                    // the container's directory
+	networks []record.Endpoint                         // by their names; nil without networks of its own
 	joined   string                                    // id of the container whose network is shared
 	joinDir  string                                    // its directory
 	joinName string                                    // its host name
@@ -101,7 +102,7 @@ func compile(spec *Spec, f *facts) (*compiled, error) {
 
 func mode(spec *Spec, f *facts) string {
 	if len(spec.Networks) == 0 {
-		return network.None
+		return network.Bridge
 	}
 	if f.joined != "" {
 		return network.Container(f.joined)
@@ -125,6 +126,11 @@ func hostname(spec *Spec, f *facts, mode string) string {
 func settings(spec *Spec, img *image.RunConfig, f *facts, c *compiled, mode string) error {
 	r, cfg := c.rec, c.cfg
 	r.ID, r.Name, r.Image, r.Rootfs, r.Network = f.id, spec.Name, spec.Image, spec.Rootfs, mode
+	r.Networks = f.networks
+	var err error
+	if r.Ports, err = publish(spec, img, mode); err != nil {
+		return err
+	}
 	r.Command = cfg.OCI.Process.Args
 	r.Labels = map[string]string{}
 	for _, m := range []map[string]string{img.Labels, spec.Labels} {

@@ -49,6 +49,7 @@ type draft struct {
 	image  *image.Image
 	leases []*image.Lease
 	claims []*volumes.Claim
+	kept   bool // addresses were promised to it
 }
 
 func (m *Manager) create(ctx context.Context, spec *Spec, opts *CreateOptions) (_ *Container, err error) {
@@ -82,6 +83,9 @@ func (m *Manager) create(ctx context.Context, spec *Spec, opts *CreateOptions) (
 	if err != nil {
 		return nil, err
 	}
+	if err := d.promise(ctx, comp.rec); err != nil {
+		return nil, err
+	}
 	l, err := m.root.Create(ctx, comp.rec, comp.cfg, data)
 	if errors.Is(err, os.ErrExist) && m.nameIsFree(ctx, comp.rec.Name) {
 		l, err = m.root.Create(ctx, comp.rec, comp.cfg, data)
@@ -106,6 +110,9 @@ func (m *Manager) nameIsFree(ctx context.Context, name string) bool {
 // volumes that were made for this container go again.
 func (d *draft) close(ctx context.Context, failed bool) error {
 	var errs error
+	if failed && d.kept {
+		errs = d.m.networks.Release("", d.facts.id)
+	}
 	for _, l := range d.leases {
 		errs = errors.Join(errs, l.Close())
 	}
@@ -149,6 +156,9 @@ func (d *draft) gather(ctx context.Context) error {
 			return err
 		}
 		f.joinName = cfg.Files.Hostname
+	}
+	if f.networks, err = m.endpoints(ctx, d.spec); err != nil {
+		return err
 	}
 	img := new(image.Config)
 	if d.spec.Image != "" {

@@ -133,7 +133,7 @@ func TestEtcFiles(t *testing.T) {
 		}
 	}
 	resolv := execOutput(t, c, "cat", "/etc/resolv.conf")
-	for _, want := range []string{"nameserver 9.9.9.9", "search a.example b.example", "options ndots:2"} {
+	for _, want := range []string{"nameserver 127.0.0.11", "search a.example b.example", "options ndots:2"} {
 		if !strings.Contains(resolv, want) {
 			t.Errorf("/etc/resolv.conf lacks %q: %q", want, resolv)
 		}
@@ -145,8 +145,14 @@ func TestEtcFiles(t *testing.T) {
 	if got := execOutput(t, plain, "hostname"); got != plain.ID()[:12] {
 		t.Errorf("default hostname %q", got)
 	}
-	if got := execOutput(t, plain, "cat", "/etc/resolv.conf"); got != hostFile(t, "/etc/resolv.conf") {
-		t.Errorf("default resolv.conf %q", got)
+	none := []network.Endpoint{{Network: network.None}}
+	bare := b.start(t, Spec{Networks: none}, "pause")
+	if got := execOutput(t, bare, "cat", "/etc/resolv.conf"); got != hostFile(t, "/etc/resolv.conf") {
+		t.Errorf("resolv.conf without a resolver %q", got)
+	}
+	own := b.start(t, Spec{Networks: none, DNS: DNS{Servers: []string{"9.9.9.9"}}}, "pause")
+	if got := execOutput(t, own, "cat", "/etc/resolv.conf"); !strings.Contains(got, "nameserver 9.9.9.9") {
+		t.Errorf("resolv.conf with servers of one's own %q", got)
 	}
 	// They can be written, and belong to this container alone.
 	execOutput(t, plain, "write", "/etc/hosts", "mine")
@@ -162,7 +168,7 @@ func TestNetworkModes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := b.start(t, Spec{Name: "none"}, "pause")
+	none := b.start(t, Spec{Name: "none", Networks: []network.Endpoint{{Network: network.None}}}, "pause")
 	if got := execOutput(t, none, "cat", "/proc/net/dev"); strings.Count(got, "\n") != 2 || !strings.Contains(got, "lo:") {
 		t.Errorf("interfaces without a network: %q", got)
 	}
@@ -201,7 +207,8 @@ func TestNetworkModes(t *testing.T) {
 	is(t, err, fs.ErrInvalid)
 	says(t, err, "nosuch")
 	_, err = b.try(t, Spec{Networks: []network.Endpoint{{Network: "mynet"}}}, "true")
-	is(t, err, errors.ErrUnsupported)
+	is(t, err, fs.ErrInvalid)
+	says(t, err, "mynet")
 }
 
 // Loopback is up: two processes of one container can talk.

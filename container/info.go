@@ -16,6 +16,7 @@ import (
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
+	"github.com/amphora-go/amphora/network"
 )
 
 // Status is where a container is in its life.
@@ -41,7 +42,7 @@ type Info struct {
 	Rootfs   string            `json:"rootfs,omitempty"`
 	Command  []string          `json:"command"`
 	Labels   map[string]string `json:"labels,omitempty"`
-	Network  string            `json:"network"` // none, host or container:ID
+	Network  string            `json:"network"` // none, host, container:ID, or the first network's name
 	Volumes  []VolumeUse       `json:"volumes,omitempty"`
 	TTY      bool              `json:"tty,omitempty"`
 	Stdin    bool              `json:"stdin,omitempty"`
@@ -56,6 +57,10 @@ type Info struct {
 	// a process calling Supervise will do: the machine was restarted, or the
 	// container's own supervisor was killed.
 	WaitsForSupervisor bool `json:"waitsForSupervisor,omitempty"`
+
+	// Networks are what a running container is attached to, with addresses and
+	// published ports as they are.
+	Networks []network.Attachment `json:"networks,omitempty"`
 
 	Log  string `json:"log,omitempty"`  // path of the log file; set by Inspect only
 	Spec *Spec  `json:"spec,omitempty"` // as given to Create; set by Inspect only
@@ -178,13 +183,19 @@ func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 	if f == nil {
 		f = &Filter{}
 	}
+	attached, err := network.AllAttachments(m.networks)
+	if err != nil {
+		return nil, fault.New("container list", "", err)
+	}
 	infos := make([]*Info, len(ids))
 	var wg sync.WaitGroup
 	const parallel = 4 // reads of small cached files: more gains nothing
 	for w := range parallel {
 		wg.Go(func() {
 			for i := w; i < len(ids) && ctx.Err() == nil; i += parallel {
-				infos[i] = m.snapshot(ctx, ids[i])
+				if infos[i] = m.snapshot(ctx, ids[i]); infos[i] != nil && infos[i].Status != Exited {
+					infos[i].Networks = attached[ids[i]]
+				}
 			}
 		})
 	}

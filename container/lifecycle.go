@@ -250,7 +250,11 @@ func (c *Container) Rename(ctx context.Context, name string) error {
 	if err != nil {
 		return c.fail("rename", err)
 	}
-	return c.failed("rename", c.m.root.Rename(ctx, rec, name))
+	old := rec.Name
+	if err := c.m.root.Rename(ctx, rec, name); err != nil {
+		return c.failed("rename", err)
+	}
+	return c.failed("rename", c.m.networks.Rename(ctx, c.id, old, name))
 }
 
 // RemoveOptions say how far a removal goes.
@@ -327,7 +331,7 @@ func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
 		return err
 	}
 	if s, err := c.m.root.JudgeHeld(c.id); err == nil && s.Lost {
-		if err := recovery.Clear(c.m.root, rec); err != nil {
+		if err := recovery.Clear(context.WithoutCancel(ctx), c.m.root, rec); err != nil {
 			return err
 		}
 	}

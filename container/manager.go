@@ -11,10 +11,12 @@ import (
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/host"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/shim"
 	"github.com/amphora-go/amphora/internal/volumes"
+	"github.com/amphora-go/amphora/network"
 )
 
 // Options configure a Manager.
@@ -31,6 +33,7 @@ type Manager struct {
 	root     *record.Root
 	images   *image.Store
 	volumes  *volumes.Store
+	networks *networks.Store
 	launcher shim.Launcher
 	opts     Options
 	log      *slog.Logger
@@ -45,7 +48,7 @@ type Manager struct {
 // New returns the containers of a store that is already open. Programs use
 // amphora.Open, which calls it.
 func New(root *record.Root, images *image.Store, opts *Options) *Manager {
-	m := &Manager{root: root, images: images, volumes: volumes.Open(root)}
+	m := &Manager{root: root, images: images, volumes: volumes.Open(root), networks: networks.Open(root)}
 	if opts != nil {
 		m.opts = *opts
 	}
@@ -97,6 +100,11 @@ func (c *Container) Inspect(ctx context.Context) (*Info, error) {
 		return nil, c.fail("inspect", err)
 	}
 	info := newInfo(s)
+	if s.Run != nil && s.Wired() {
+		if info.Networks, err = network.Attachments(c.m.networks, c.id); err != nil {
+			return nil, c.fail("inspect", err)
+		}
+	}
 	if info.Spec, err = readSpec(c.m.root, c.id); err != nil {
 		return nil, c.fail("inspect", err)
 	}

@@ -21,12 +21,18 @@ type Spec struct {
 
 	Hostname   string            `json:"hostname,omitempty"` // empty: the first 12 digits of the id
 	Domainname string            `json:"domainname,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"` // laid over those of the image
-	ExtraHosts []string          `json:"extraHosts,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`     // laid over those of the image
+	ExtraHosts []string          `json:"extraHosts,omitempty"` // NAME:ADDRESS; the address host-gateway is this host's
 	DNS        DNS               `json:"dns,omitzero"`
 
 	Mounts   []volume.Mount     `json:"mounts,omitempty"`
-	Networks []network.Endpoint `json:"networks,omitempty"` // empty: none (there is no bridge yet)
+	Networks []network.Endpoint `json:"networks,omitempty"` // empty: the default network, network.Bridge
+
+	// Ports are published on the host. Env and arguments may name the host's
+	// port, which a process must often announce: {{port "9092/tcp"}}.
+	Ports      []network.Port `json:"ports,omitempty"`
+	Expose     []string       `json:"expose,omitempty"`     // further ports that the image's process serves: "80", "53/udp", "7000-7010"
+	PublishAll bool           `json:"publishAll,omitempty"` // publish all exposed ports, on free ports of all the host's addresses
 
 	Resources Resources `json:"resources,omitzero"`
 	Security  Security  `json:"security,omitzero"`
@@ -54,7 +60,8 @@ type Process struct {
 	StdinOnce  bool     `json:"stdinOnce,omitempty"` // close it when the first client ends its input
 }
 
-// DNS is what /etc/resolv.conf says instead of the host's.
+// DNS is asked for the names that are no container's, instead of what the
+// host's /etc/resolv.conf says.
 type DNS struct {
 	Servers []string `json:"servers,omitempty"`
 	Search  []string `json:"search,omitempty"`

@@ -22,17 +22,23 @@ func validate(s *Spec) error {
 		return fault.Invalid("working directory %q: give an absolute path", s.Dir)
 	case len(s.Hostname) > 63 || strings.ContainsAny(s.Hostname, " /\n\x00"):
 		return fault.Invalid("host name %q: at most 63 letters, digits, '-' and '.'", s.Hostname)
-	case len(s.Networks) > 1:
-		return fault.Invalid("%d networks: %s, %s or another container's can only be joined alone", len(s.Networks), "none", "host")
 	}
 	if s.Name != "" {
 		if err := record.CheckName(s.Name); err != nil {
 			return err
 		}
 	}
-	for _, n := range s.Networks {
+	for i, n := range s.Networks {
 		if err := n.Validate(); err != nil {
 			return err
+		}
+		if !n.Own() && len(s.Networks) > 1 {
+			return fault.Invalid("%d networks, of which one is %s: none, host or another container's can only be joined alone", len(s.Networks), n.Network)
+		}
+		for _, o := range s.Networks[:i] {
+			if o.Network == n.Network {
+				return fault.Invalid("network %s is given twice", n.Network)
+			}
 		}
 	}
 	for _, e := range s.Env {
@@ -42,8 +48,8 @@ func validate(s *Spec) error {
 	}
 	for _, h := range s.ExtraHosts {
 		name, addr, ok := strings.Cut(h, ":")
-		if !ok || name == "" || net.ParseIP(strings.Trim(addr, "[]")) == nil {
-			return fault.Invalid("extra host %q: give NAME:ADDRESS", h)
+		if !ok || name == "" || addr != "host-gateway" && net.ParseIP(strings.Trim(addr, "[]")) == nil {
+			return fault.Invalid("extra host %q: give NAME:ADDRESS, or NAME:host-gateway", h)
 		}
 	}
 	for _, d := range s.DNS.Servers {

@@ -27,7 +27,7 @@ import (
 )
 
 func main() {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, opts: amphora.Options{KeepNetworks: true}}
 	err := a.main(os.Args[1:])
 	if a.eng != nil {
 		a.eng.Close()

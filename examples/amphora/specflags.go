@@ -55,7 +55,7 @@ func (s *specFlags) defineNetwork(f *flags) {
 		s.Networks = append(s.Networks, network.Endpoint{Network: n})
 		return nil
 	}
-	each(f, "network", "Connect to a `network`: none (default), host or container:NAME", connect)
+	each(f, "network", "Connect to a `network`: its name, bridge (default), none, host or container:NAME", connect)
 	each(f, "net", "The same as --network (`network`)", connect)
 	each(f, "add-host", "Add a custom host-to-IP mapping (`host:ip`)", func(h string) error {
 		if name, addr, ok := strings.Cut(h, "="); ok {
@@ -64,6 +64,13 @@ func (s *specFlags) defineNetwork(f *flags) {
 		s.ExtraHosts = append(s.ExtraHosts, h)
 		return nil
 	})
+	each(f, "p,publish", "Publish a `port` of the container: [[address:]host:]port[/protocol]", func(p string) error {
+		ports, err := network.ParsePort(p)
+		s.Ports = append(s.Ports, ports...)
+		return err
+	})
+	f.bool(&s.PublishAll, "P,publish-all", "Publish all exposed ports to random ports")
+	f.list(&s.Expose, "expose", "Expose a port or a range of ports")
 	f.list(&s.DNS.Servers, "dns", "Set custom DNS servers")
 	f.list(&s.DNS.Search, "dns-search", "Set custom DNS search domains")
 	f.list(&s.DNS.Options, "dns-option", "Set DNS options")

@@ -17,6 +17,7 @@ import (
 	"github.com/amphora-go/amphora/internal/cgroup"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
@@ -103,7 +104,7 @@ func Container(ctx context.Context, root *record.Root, id string) (Outcome, erro
 		return Sound, err
 	}
 	step.At("recover.locked")
-	if err := Clear(root, s.Container); err != nil {
+	if err := Clear(ctx, root, s.Container); err != nil {
 		return Sound, err
 	}
 	step.At("recover.cleared")
@@ -126,12 +127,17 @@ func Container(ctx context.Context, root *record.Root, id string) (Outcome, erro
 
 // Clear kills the container's processes and removes what the kernel, State and
 // killed writers hold of it. Its lock and alive are held.
-func Clear(root *record.Root, c *record.Container) error {
+func Clear(ctx context.Context, root *record.Root, c *record.Container) error {
 	if c.Cgroup != "" {
 		if err := cgroup.Kill(c.Cgroup, killLimit); err != nil {
 			return err
 		}
 		if err := cgroup.Remove(c.Cgroup); err != nil {
+			return err
+		}
+	}
+	if c.Wired() {
+		if err := networks.Open(root).Forget(ctx, c.ID); err != nil {
 			return err
 		}
 	}

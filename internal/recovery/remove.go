@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/volumes"
@@ -38,6 +39,13 @@ func remove(ctx context.Context, root *record.Root, c *record.Container, withVol
 		}
 		if err := removeVolume(ctx, volumes.Open(root), v.Name, c.ID, withVolumes); err != nil {
 			return nil, err
+		}
+	}
+	for _, e := range c.Networks {
+		if len(e.Addresses) > 0 {
+			if err := networks.Open(root).Release(e.Network, c.ID); err != nil {
+				return nil, err
+			}
 		}
 	}
 	step.At("remove.volumes")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/volumes"
 	"github.com/hashicorp/go-multierror"
@@ -44,7 +45,7 @@ func All(ctx context.Context, root *record.Root) (*Report, error) {
 			r.Dropped = append(r.Dropped, id)
 		}
 	}
-	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), volumes.Open(root).Sweep(ctx), root.EmptyTrash())
+	errs = multierror.Append(errs, root.SweepNames(ctx), sweepSockets(root), volumes.Open(root).Sweep(ctx), networks.Open(root).GC(ctx), root.EmptyTrash())
 	return r, errs.ErrorOrNil()
 }
 

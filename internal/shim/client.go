@@ -246,6 +246,14 @@ func (c *Client) NetNS(ctx context.Context) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opNetNS})
 }
 
+// Connect attaches the container to a further network, Disconnect ends that.
+func (c *Client) Connect(ctx context.Context, e *record.Endpoint) error {
+	return c.simple(ctx, &Request{Op: opConnect, Endpoint: e})
+}
+func (c *Client) Disconnect(ctx context.Context, network string) error {
+	return c.simple(ctx, &Request{Op: opDisconnect, Network: network})
+}
+
 // Dial returns a socket that is connected from inside the container.
 func (c *Client) Dial(ctx context.Context, network, address string) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opDial, Network: network, Address: address})

@@ -31,15 +31,16 @@ func (s *shim) live() {
 	for {
 		exit := s.oneRun()
 		if !s.wants(exit) {
+			unwired := s.unwiring()
 			s.recordExit(exit)
-			s.end(exit)
+			s.end(exit, unwired)
 			return
 		}
 		if exit.Finished.Sub(exit.Started) > backoffReset {
 			backoff = backoffFirst
 		}
 		if last := s.again(exit, backoff); last != nil {
-			s.end(last)
+			s.end(last, s.unwiring())
 			return
 		}
 		backoff = min(2*backoff, backoffMax)
@@ -113,6 +114,7 @@ func (s *shim) recordExit(exit *record.Exit) {
 // start. That exit is recorded, the run is not ended yet.
 func (s *shim) again(exit *record.Exit, pause time.Duration) *record.Exit {
 	exit.Again = true
+	s.wires.pause()
 	s.recordExit(exit)
 	exit.Again = false
 	if err := s.do(s.box.Destroy); err != nil {
@@ -173,8 +175,20 @@ func (s *shim) failedAgain(err error) *record.Exit {
 	return exit
 }
 
-// end tells everybody of the last exit, and leaves nothing behind.
-func (s *shim) end(exit *record.Exit) {
+// unwiring begins to give ports and addresses back while the exit is recorded.
+func (s *shim) unwiring() <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- s.unwire() }()
+	return done
+}
+
+// end tells everybody of the last exit, and leaves nothing behind. Who is told
+// finds the container's ports free. What could not be given back stays in the
+// run's record: recovery goes on with it.
+func (s *shim) end(exit *record.Exit, unwired <-chan error) {
+	if err := <-unwired; err != nil {
+		s.unrecorded = true
+	}
 	s.mu.Lock()
 	s.exit = exit
 	s.mu.Unlock()
@@ -185,6 +199,7 @@ func (s *shim) end(exit *record.Exit) {
 	if s.box != nil {
 		s.do(s.box.Destroy)
 	}
+	s.cut()
 	step.At("exit.destroyed")
 	if !s.unrecorded {
 		s.root.EndRun(s.c.ID)
@@ -194,12 +209,22 @@ func (s *shim) end(exit *record.Exit) {
 		if empty, err := s.remove(); err == nil {
 			close(s.removed)
 			empty()
+			s.leave()
 			s.quit()
 			return
 		}
 	}
 	close(s.removed)
+	s.leave()
 	s.quit()
+}
+
+// leave takes away what the networks have on the host, if this was the last
+// container of a program that is gone.
+func (s *shim) leave() {
+	if s.wires != nil && s.c.Owned {
+		s.wires.store.Idle(context.Background()) // what stays goes with a later one
+	}
 }
 
 // quit ends the process once everybody who waited was answered.

@@ -61,7 +61,8 @@ type shim struct {
 	c       *record.Container
 	cfg     *record.Config
 	alive   *flock.Lock
-	netns   *os.File // joined; nil: own or the host's
+	netns   *os.File // joined, or that of wires; nil: one that libcontainer makes, or the host's
+	wires   *wires   // nil: no networks of its own
 	socket  *wire.Listener
 	log     logWriter
 	rootfs  string
@@ -226,8 +227,22 @@ func (s *shim) start(files []*os.File) error {
 	return nil
 }
 
-// up mounts the root, opens log and socket and starts the first process.
+// up reserves ports, mounts the root, opens log and socket, and starts the
+// first process. Networks are attached meanwhile.
 func (s *shim) up(files []*os.File) error {
+	if err := s.wire(); err != nil {
+		return err
+	}
+	attached := make(chan error, 1)
+	go func() { attached <- s.attachAll() }()
+	err := s.open()
+	if err = errors.Join(err, <-attached); err != nil {
+		return err
+	}
+	return s.startInit(files)
+}
+
+func (s *shim) open() error {
 	if err := s.mount(); err != nil {
 		return err
 	}
@@ -239,7 +254,7 @@ func (s *shim) up(files []*os.File) error {
 	if s.socket, err = wire.Listen(s.root.Socket(s.c.ID)); err != nil {
 		return fmt.Errorf("listen for programs: %w", err)
 	}
-	return s.startInit(files)
+	return nil
 }
 
 // failed records why the start failed and undoes it.
@@ -253,6 +268,9 @@ func (s *shim) failed(err error) {
 	}
 	if s.log != nil {
 		s.log.Close()
+	}
+	if uerr := s.unwire(); uerr != nil {
+		err = errors.Join(err, uerr)
 	}
 	exit := &record.Exit{Code: exitCode(err), Error: err.Error(), Finished: time.Now().UTC()}
 	if s.run.Seq > 0 { // "start" was logged already: its end is too

@@ -3,7 +3,6 @@ package shim
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -82,12 +81,11 @@ func (s *shim) files(spec *specs.Spec) error {
 	if strings.HasPrefix(s.c.Network, "container:") {
 		return nil // the other container's files are mounted
 	}
-	host := s.c.Network == "host"
 	f := s.cfg.Files
 	for name, make := range map[string]func() ([]byte, error){
 		"hostname":    func() ([]byte, error) { return []byte(f.Hostname + "\n"), nil },
-		"hosts":       func() ([]byte, error) { return hosts(host, f.Hostname, f.Domainname, f.ExtraHosts) },
-		"resolv.conf": func() ([]byte, error) { return resolvConf(f.DNS, f.DNSSearch, f.DNSOptions) },
+		"hosts":       s.hosts,
+		"resolv.conf": s.resolvConf,
 	} {
 		if slices.Contains(f.Skip, name) {
 			continue
@@ -103,53 +101,6 @@ func (s *shim) files(spec *specs.Spec) error {
 		}
 	}
 	return nil
-}
-
-func hosts(host bool, hostname, domain string, extra []string) ([]byte, error) {
-	var b bytes.Buffer
-	if host {
-		data, err := os.ReadFile("/etc/hosts")
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fault.Opaque(err)
-		}
-		b.Write(data)
-		if len(data) > 0 && data[len(data)-1] != '\n' {
-			b.WriteByte('\n')
-		}
-	} else {
-		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	}
-	for _, e := range extra {
-		name, addr, _ := strings.Cut(e, ":")
-		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
-	}
-	return b.Bytes(), nil
-}
-
-// resolvConf is the host's unless the caller gave servers of his own.
-func resolvConf(servers, search, options []string) ([]byte, error) {
-	var b bytes.Buffer
-	own, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fault.Opaque(err)
-	}
-	for line := range strings.Lines(string(own)) {
-		key, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if key == "nameserver" && len(servers) > 0 || key == "search" && len(search) > 0 || key == "options" && len(options) > 0 {
-			continue
-		}
-		b.WriteString(strings.TrimRight(line, "\n") + "\n")
-	}
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(search) > 0 && search[0] != "." {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.Bytes(), nil
 }
 
 // limitFiles are where a limit stands in cgroup v1 and v2.

@@ -35,26 +35,30 @@ type Request struct {
 	Height  uint16        `json:"height,omitempty"`
 	Network string        `json:"network,omitempty"`
 	Address string        `json:"address,omitempty"`
+
+	Endpoint *record.Endpoint `json:"endpoint,omitempty"`
 }
 
 // Operations of a Request.
 const (
-	opState   = "state"   // -> Reply.Run
-	opWait    = "wait"    // -> Reply.Exit when it happens
-	opSignal  = "signal"  // to the container's init, or on an exec's connection to that process
-	opStop    = "stop"    // Signal, Timeout; -> Reply.Exit
-	opPause   = "pause"   //
-	opResume  = "resume"  //
-	opExec    = "exec"    // Exec, Streams; -> Reply.Pid, later Reply.Exit
-	opAttach  = "attach"  // Streams; -> Reply, later Reply.Closed
-	opResize  = "resize"  // Width, Height; on an exec's connection its own terminal
-	opRoot    = "root"    // -> a descriptor of the container's root directory
-	opNetNS   = "netns"   // -> a descriptor of its network namespace
-	opDial    = "dial"    // Network, Address; -> a connected socket
-	opOwn     = "own"     // a pipe and a pidfd: end with them too
-	opPids    = "pids"    // -> Reply.Pids
-	opKeep    = "keep"    // do not remove it at its end
-	opDiscard = "discard" // remove it at its end
+	opState      = "state"      // -> Reply.Run
+	opWait       = "wait"       // -> Reply.Exit when it happens
+	opSignal     = "signal"     // to the container's init, or on an exec's connection to that process
+	opStop       = "stop"       // Signal, Timeout; -> Reply.Exit
+	opPause      = "pause"      //
+	opResume     = "resume"     //
+	opExec       = "exec"       // Exec, Streams; -> Reply.Pid, later Reply.Exit
+	opAttach     = "attach"     // Streams; -> Reply, later Reply.Closed
+	opResize     = "resize"     // Width, Height; on an exec's connection its own terminal
+	opRoot       = "root"       // -> a descriptor of the container's root directory
+	opNetNS      = "netns"      // -> a descriptor of its network namespace
+	opDial       = "dial"       // Network, Address; -> a connected socket
+	opConnect    = "connect"    // Endpoint
+	opDisconnect = "disconnect" // Network
+	opOwn        = "own"        // a pipe and a pidfd: end with them too
+	opPids       = "pids"       // -> Reply.Pids
+	opKeep       = "keep"       // do not remove it at its end
+	opDiscard    = "discard"    // remove it at its end
 )
 
 // Launch tells a new shim what to run. The alive lock comes as the first

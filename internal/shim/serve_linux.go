@@ -99,6 +99,10 @@ func (s *shim) simple(conn *wire.Conn, req *Request) {
 		}
 	case opPids:
 		err = s.withBox(func(b *runtime.Container) (e error) { r.Pids, e = b.Pids(); return e })
+	case opConnect:
+		err = s.connect(req.Endpoint)
+	case opDisconnect:
+		err = s.disconnect(req.Network)
 	case opRoot, opNetNS, opDial:
 		files, err = s.descriptor(req)
 	case opKeep, opDiscard:
@@ -245,7 +249,7 @@ func (s *shim) handleAttach(conn *wire.Conn, req *Request, files []*os.File) {
 	}
 	s.answers.Add(1)
 	defer s.answers.Done()
-	a := &attachment{over: make(chan struct{})}
+	a := &viewer{over: make(chan struct{})}
 	for _, p := range pipes[1:] {
 		if p != nil {
 			a.open++
@@ -291,15 +295,15 @@ func (s *shim) handleAttach(conn *wire.Conn, req *Request, files []*os.File) {
 	}
 }
 
-// attachment is over when all its output pipes are closed, or one was too slow.
-type attachment struct {
+// viewer is an attached client. It is over when all its output pipes are closed, or one was too slow.
+type viewer struct {
 	mu     sync.Mutex // guards open and reason
 	open   int
 	reason string
 	over   chan struct{} // after that reason does not change
 }
 
-func (a *attachment) closed(reason string) {
+func (a *viewer) closed(reason string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open--

@@ -157,7 +157,7 @@ func (s *shim) startInit(files []*os.File) error {
 	s.mu.Lock()
 	s.init, s.stdio = running, io
 	s.mu.Unlock()
-	return nil
+	return s.wires.serve()
 }
 
 // current is the container's record as it is now: its name may have changed
@@ -311,13 +311,15 @@ func (s *shim) spec() (*specs.Spec, error) {
 	spec.Root.Path = s.rootfs
 	spec.Linux.CgroupsPath = s.c.Cgroup
 	if s.netns != nil {
-		path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.netns.Fd())
+		path := s.netnsPath()
 		for i := range spec.Linux.Namespaces {
 			if spec.Linux.Namespaces[i].Type == specs.NetworkNamespace {
 				spec.Linux.Namespaces[i].Path = path
 			}
 		}
 	}
+	s.wires.fillPorts(spec.Process.Args)
+	s.wires.fillPorts(spec.Process.Env)
 	if err := s.copyUp(); err != nil {
 		return nil, err
 	}

@@ -96,7 +96,10 @@ var leaky = map[string]struct {
 		if err := os.Remove(filepath.Join(runDir, idsFile)); err != nil {
 			return err
 		}
-		return errors.Join(err, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "amp" + id[:4] + "abcdef"}}))
+		// A bridge alone stays as long as its Root; one with a port is a leak.
+		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "amp" + id[:4] + "abcdef"}}
+		err = errors.Join(err, netlink.LinkAdd(br))
+		return errors.Join(err, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "ampv" + id[:4], MasterIndex: br.Index}, PeerName: "ampw" + id[:4]}))
 	}},
 }
 

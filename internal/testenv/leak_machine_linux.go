@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/amphora-go/amphora/internal/nft"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +25,7 @@ type machine struct {
 	mounts    []mountPoint
 	cgroups   []string
 	links     []string
+	tables    []string
 	files     []string
 }
 
@@ -35,6 +38,7 @@ func seeMachine(dir string) machine {
 		mounts:    ourMounts(append([]string{dir + "/"}, ids...)),
 		cgroups:   ourCgroups(ids),
 		links:     ourLinks(ids),
+		tables:    ourTables(ids),
 		files:     filesLeft(dir),
 	}
 }
@@ -147,6 +151,37 @@ func removeIdle(group string) bool {
 	return syscall.Rmdir(group) == nil
 }
 
+// ourTables drops the packet filters of Roots that publish nothing any more,
+// which stay like the bridges as long as the Root does, and lists the others.
+func ourTables(ids []string) []string {
+	var ours []string
+	for _, id := range ids {
+		table := nft.New(id)
+		owners, err := table.Owners()
+		if err == nil && len(owners) == 0 {
+			err = table.Drop()
+		}
+		if err != nil {
+			ours = append(ours, fmt.Sprintf("%s: %v", table.Name, err))
+		}
+		for o := range owners {
+			ours = append(ours, table.Name+" publishes ports of "+o)
+		}
+	}
+	return ours
+}
+
+// removeIdleBridge removes a Root's bridge, which stays as long as the Root
+// does. It fails while anything is connected to it.
+func removeIdleBridge(name string) bool {
+	ports, err := os.ReadDir("/sys/class/net/" + name + "/brif")
+	if err != nil || len(ports) > 0 {
+		return false
+	}
+	link, err := netlink.LinkByName(name)
+	return err != nil || netlink.LinkDel(link) == nil
+}
+
 // ourLinks are network links of this namespace that carry the first four
 // digits of an id after "amp", have one of these as master, or name an id in
 // their alias.
@@ -159,7 +194,9 @@ func ourLinks(ids []string) []string {
 		for _, id := range ids {
 			bridge := "amp" + id[:4]
 			if strings.HasPrefix(l.Name, bridge) || strings.HasPrefix(filepath.Base(master), bridge) || strings.Contains(string(alias), id) {
-				ours = append(ours, l.Name)
+				if !removeIdleBridge(l.Name) {
+					ours = append(ours, l.Name)
+				}
 				break
 			}
 		}
@@ -198,6 +235,9 @@ func (before machine) leaks(after machine) []string {
 		if !slices.Contains(before.links, l) {
 			leaks = append(leaks, "network link: "+l)
 		}
+	}
+	for _, t := range after.tables {
+		leaks = append(leaks, "packet filter: "+t)
 	}
 	for _, f := range after.files {
 		leaks = append(leaks, "temporary file: "+f)
