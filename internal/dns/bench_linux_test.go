@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -69,6 +70,31 @@ func load(b *testing.B, l *lab, msg []byte) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "q/s")
+}
+
+// BenchmarkFirst is the first query on a network of 5000 containers, which reads
+// all their files, and the one after a change, which reads one.
+func BenchmarkFirst(b *testing.B) {
+	l := newLab(b, Config{Networks: []Network{{Name: "app", Names: true}}})
+	for i := range 5000 {
+		l.attach("app", []string{fmt.Sprintf("web%d", i), fmt.Sprintf("%012x", i)}, fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))
+	}
+	var w worker
+	msg := question(b, "web7.", tA, 1232)
+	b.Run("all", func(b *testing.B) {
+		for b.Loop() {
+			l.zone.mu.Lock()
+			l.zone.drop()
+			l.zone.mu.Unlock()
+			l.respond(&w, msg, false)
+		}
+	})
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			l.attach("app", []string{"web7", "000000000007"}, "10.1.0.8")
+			l.respond(&w, msg, false)
+		}
+	})
 }
 
 // BenchmarkIdle prints what a server costs that nobody has asked yet, and one

@@ -70,7 +70,7 @@ type Upstream struct {
 const maxServers = 32
 
 // self is where containers find the server.
-var self = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+func self() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
 
 // server is an upstream server, as parsed.
 type server struct {
@@ -102,7 +102,7 @@ func (u *Upstream) parse() (plan, error) {
 		addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 		ip := addr.Addr()
 		s := server{addr: addr, host: u.Host && (ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())}
-		if !s.host && ip == self {
+		if !s.host && ip == self() {
 			return p, fault.Invalid("name server %s: in a container that is this resolver itself: give another", text)
 		}
 		p.servers = append(p.servers, s)

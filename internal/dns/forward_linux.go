@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,8 +48,9 @@ type forwarder struct {
 type link struct {
 	index   int // of the server
 	conn    net.Conn
-	flights map[uint16]*flight
+	flights map[uint16]*flight // nil: closed
 	used    time.Time
+	heard   time.Time // when the last answer came
 }
 
 // flight is a query that waits for its answer. It is in one link at a time.
@@ -207,9 +209,46 @@ func (f *forwarder) expire(l *flight) {
 	if f.closed || l.link == nil || time.Now().Before(l.due) { // answered or moved on in this moment
 		return
 	}
-	f.markLocked(l.link.index, false)
-	f.leave(l)
-	f.send(l)
+	k := l.link
+	if k.heard.After(l.due.Add(-f.timeout)) { // the server is there, only slow with this name
+		f.leave(l)
+		f.send(l)
+		return
+	}
+	f.markLocked(k.index, false)
+	f.retire(k)
+}
+
+// retire closes a link and sends its flights anew. A socket keeps the source
+// address that it was connected with, which may be of an interface that is gone.
+func (f *forwarder) retire(k *link) {
+	f.links[k.index] = slices.DeleteFunc(f.links[k.index], func(o *link) bool { return o == k })
+	all := k.flights
+	k.close()
+	f.resend(all)
+}
+
+func (f *forwarder) resend(all map[uint16]*flight) {
+	for _, l := range all {
+		l.link = nil
+		l.timer.Stop()
+		f.send(l)
+	}
+}
+
+// reset begins anew after the networks of the container have changed.
+func (f *forwarder) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	clear(f.down)
+	for _, links := range f.links {
+		for _, k := range slices.Clone(links) {
+			f.retire(k)
+		}
+	}
 }
 
 // id is one that no flight of the link has.
@@ -270,32 +309,28 @@ func (f *forwarder) refused(k *link) {
 	f.markLocked(k.index, false)
 	all := k.flights
 	k.flights = make(map[uint16]*flight)
-	for _, l := range all {
-		l.link = nil
-		l.timer.Stop()
-		f.send(l)
-	}
+	f.resend(all)
 }
 
 // arrived gives an answer to its client.
 func (f *forwarder) arrived(k *link, msg []byte, cut bool) {
+	defer survive()
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	l := k.flights[binary.BigEndian.Uint16(msg)]
 	if f.closed || l == nil || !answers(msg, l.msg) {
-		f.mu.Unlock()
 		return
 	}
 	f.markLocked(k.index, true)
+	k.heard = time.Now()
 	if refuses(msg) && len(f.servers) > 1 && l.route.tries < f.attempts*len(f.servers) {
 		l.refusal = bytes.Clone(msg)
 		l.timer.Stop()
 		f.leave(l)
 		f.send(l)
-		f.mu.Unlock()
 		return
 	}
 	f.land(l)
-	f.mu.Unlock()
 	if cut {
 		var q query
 		if _, ok := q.parse(l.msg); ok {

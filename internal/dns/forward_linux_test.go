@@ -247,6 +247,38 @@ func TestIdleSockets(t *testing.T) {
 	}
 }
 
+// TestNetworksChange checks that no socket outlives a change of networks, as its
+// source address may be of one that is gone, and that queries on their way are
+// asked again.
+func TestNetworksChange(t *testing.T) {
+	var mu sync.Mutex
+	mute := true
+	up := newUpstream(t, nil, func(msg []byte) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		if mute {
+			return nil
+		}
+		return says("192.0.2.1")(msg)
+	})
+	l := forwarding(t, Upstream{Servers: []string{up.addr}, Host: true, Options: []string{"timeout:30"}})
+	c := l.dial("udp")
+	c.Write(question(t, "example.com.", tA, 0))
+	eventually(t, func() bool { return up.count() == 1 })
+	mu.Lock()
+	mute = false
+	mu.Unlock()
+	l.SetNetworks([]Network{user("app"), user("other")})
+	buf := make([]byte, 512)
+	n, err := c.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := unpack(t, buf[:n]); len(a.texts) != 1 || len(up.sources()) != 2 {
+		t.Errorf("%+v from %v", a, up.sources())
+	}
+}
+
 // TestLongAnswer is one that no UDP client of ours takes.
 func TestLongAnswer(t *testing.T) {
 	up := newUpstream(t, nil, func(msg []byte) []byte {

@@ -50,8 +50,8 @@ func listenAt(ns int) (*net.UDPConn, *net.TCPListener, error) {
 				return os.NewSyscallError("socket", err)
 			}
 			fds[i] = fd
-			if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: self.As4()}); err != nil {
-				return os.NewSyscallError("bind "+self.String()+" (is lo up in the namespace?)", err)
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: self().As4()}); err != nil {
+				return os.NewSyscallError("bind "+self().String()+" (is lo up in the namespace?)", err)
 			}
 		}
 		// Room for a burst of some thousand queries; without the privilege the

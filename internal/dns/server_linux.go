@@ -57,14 +57,14 @@ func listen(ns *os.File, c *Config, lead redirect) (*Server, error) {
 	s.udp, s.tcp, err = listenAt(fd)
 	if err != nil {
 		s.ns.Close()
-		return nil, fault.Opaque(fmt.Errorf("resolver at %s: %w", self, err))
+		return nil, fault.Opaque(fmt.Errorf("resolver at %s: %w", self(), err))
 	}
-	err = lead(fd, self, uint16(s.udp.LocalAddr().(*net.UDPAddr).Port), uint16(s.tcp.Addr().(*net.TCPAddr).Port))
+	err = lead(fd, self(), uint16(s.udp.LocalAddr().(*net.UDPAddr).Port), uint16(s.tcp.Addr().(*net.TCPAddr).Port))
 	if err != nil {
 		s.udp.Close()
 		s.tcp.Close()
 		s.ns.Close()
-		return nil, fault.Opaque(fmt.Errorf("lead port 53 of %s in the container's namespace to the resolver (needs nf_tables with nat): %w", self, err))
+		return nil, fault.Opaque(fmt.Errorf("lead port 53 of %s in the container's namespace to the resolver (needs nf_tables with nat): %w", self(), err))
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns = make(map[net.Conn]struct{})
@@ -83,6 +83,7 @@ func (s *Server) SetNetworks(networks []Network) {
 		forward = forward || n.Forward
 	}
 	s.forward.Store(forward)
+	s.up.reset()
 }
 
 // Close ends the server and returns when none of its sockets is left. It is
@@ -127,25 +128,29 @@ func (s *Server) serveUDP() {
 		if err != nil || n == len(in) { // the latter has been cut
 			continue
 		}
-		out, forward := s.respond(&w, in[:n], false)
-		if forward {
-			out = s.up.query(&w, in[:n], from)
-		}
-		if len(out) > 0 {
-			s.udp.WriteToUDPAddrPort(out, from)
-		}
+		s.datagram(&w, in[:n], from)
 	}
 }
 
+func (s *Server) datagram(w *worker, msg []byte, from netip.AddrPort) {
+	defer survive()
+	out, forward := s.respond(w, msg, false)
+	if forward {
+		out = s.up.query(w, msg, from)
+	}
+	if len(out) > 0 {
+		s.udp.WriteToUDPAddrPort(out, from)
+	}
+}
+
+// survive is deferred around everything that handles what a client or a name
+// server sent: no message may end the supervisor, whatever mistake is in here.
+// The one message goes unanswered.
+func survive() { recover() }
+
 // respond answers a message, or says that upstream must. An empty answer is
-// none. No message ends the supervisor, whatever mistake is in here.
+// none.
 func (s *Server) respond(w *worker, msg []byte, tcp bool) (out []byte, forward bool) {
-	defer func() {
-		if recover() != nil {
-			*w = worker{}
-			out, forward = nil, false
-		}
-	}()
 	rcode, ok := w.q.parse(msg)
 	if !ok {
 		return nil, false

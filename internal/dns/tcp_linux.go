@@ -37,6 +37,7 @@ func (s *Server) serveTCP() {
 		}
 		s.wait.Go(func() {
 			defer s.remove(c)
+			defer survive()
 			s.client(c)
 		})
 	}
@@ -131,8 +132,6 @@ func (f *forwarder) stream(w *worker, msg []byte) []byte {
 	return w.out
 }
 
-var errForeign = errors.New("the name server answered another question")
-
 func (f *forwarder) exchange(s server, msg []byte) ([]byte, error) {
 	c, err := dial(f.server.ctx, int(f.server.ns.Fd()), s, unix.SOCK_STREAM, f.timeout)
 	if err != nil {
@@ -149,7 +148,7 @@ func (f *forwarder) exchange(s server, msg []byte) ([]byte, error) {
 	}
 	reply, err := readMessage(c, nil)
 	if err == nil && (len(reply) < headerSize || reply[0] != msg[0] || reply[1] != msg[1] || !answers(reply, msg)) {
-		return nil, errForeign
+		return nil, errors.New("the name server answered another question")
 	}
 	return reply, err
 }

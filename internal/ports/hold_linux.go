@@ -201,7 +201,7 @@ func (h *Held) Bound() []attachment.Port {
 	defer h.mu.Unlock()
 	all := make([]attachment.Port, len(h.ports))
 	for i, p := range h.ports {
-		all[i] = bound(p.want, p.number, p.fd >= 0)
+		all[i] = attachment.Port{Protocol: p.want.Protocol, Host: p.want.Host, HostPort: p.number, Container: p.want.Container, Held: p.fd >= 0}
 	}
 	return all
 }

@@ -321,6 +321,24 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestIPv6Off has no IPv6 address on any interface.
+func TestIPv6Off(t *testing.T) {
+	testenv.Root(t)
+	const file = "/proc/sys/net/ipv6/conf/all/disable_ipv6"
+	if err := os.WriteFile(file, []byte("1"), 0); err != nil {
+		t.Skip("this kernel has no IPv6 to turn off: ", err)
+	}
+	defer os.WriteFile(file, []byte("0"), 0)
+	h := hold(t, Want{Protocol: "tcp", Container: 80})
+	if err := h.Serve(to(echo(t))); err != nil {
+		t.Fatal(err)
+	}
+	say(t, dial(t, "127.0.0.1", h.Bound()[0].HostPort), "hello")
+	if _, err := Hold(t.Context(), []Want{{Protocol: "tcp", Host: netip.MustParseAddr("::1")}}); !errors.Is(err, fs.ErrInvalid) {
+		t.Error(err)
+	}
+}
+
 func TestSCTP(t *testing.T) {
 	h := hold(t, Want{Protocol: "sctp", Port: 3868}, Want{Protocol: "sctp"})
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)

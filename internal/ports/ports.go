@@ -18,7 +18,6 @@ import (
 	"net/netip"
 	"strconv"
 
-	"github.com/amphora-go/amphora/internal/attachment"
 	"github.com/amphora-go/amphora/internal/fault"
 )
 
@@ -115,9 +114,4 @@ func check(wants []Want) error {
 		}
 	}
 	return nil
-}
-
-// bound makes what Bound returns.
-func bound(w Want, number uint16, held bool) attachment.Port {
-	return attachment.Port{Protocol: w.Protocol, Host: w.Host, HostPort: number, Container: w.Container, Held: held}
 }
