@@ -244,10 +244,12 @@ func (f *forwarder) reset() {
 		return
 	}
 	clear(f.down)
-	for _, links := range f.links {
-		for _, k := range slices.Clone(links) {
-			f.retire(k)
-		}
+	old := slices.Concat(f.links...)
+	clear(f.links) // before anything is sent anew
+	for _, k := range old {
+		all := k.flights
+		k.close()
+		f.resend(all)
 	}
 }
 

@@ -2,11 +2,13 @@ package ports
 
 import (
 	"bufio"
+	"io"
 	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/amphora-go/amphora/internal/testenv"
@@ -89,5 +91,27 @@ func BenchmarkHold(b *testing.B) {
 			b.Fatal(err)
 		}
 		h.Close()
+	}
+}
+
+// BenchmarkProxy is the throughput of what the kernel does not translate.
+func BenchmarkProxy(b *testing.B) {
+	target := echo(b)
+	h := hold(b, Want{Protocol: "tcp", Container: 80})
+	if err := h.Serve(to(target)); err != nil {
+		b.Fatal(err)
+	}
+	for name, at := range map[string]netip.AddrPort{"direct": target, "proxied": netip.AddrPortFrom(netip.IPv6Loopback(), h.Bound()[0].HostPort)} {
+		b.Run(name, func(b *testing.B) {
+			c := dial(b, at.Addr().String(), at.Port())
+			block := make([]byte, 256<<10)
+			b.SetBytes(int64(len(block)))
+			var wait sync.WaitGroup
+			wait.Go(func() { io.CopyN(io.Discard, c, int64(b.N)*int64(len(block))) })
+			for range b.N {
+				c.Write(block)
+			}
+			wait.Wait()
+		})
 	}
 }

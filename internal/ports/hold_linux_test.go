@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -310,8 +311,18 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%+v: %v", w, err)
 		}
 	}
-	err := explain(os.NewSyscallError("bind", unix.EACCES), &Want{Protocol: "tcp", Port: 80}, 80)
-	if !errors.Is(err, fs.ErrPermission) || !errors.Is(err, errors.ErrUnsupported) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread goes, and its lack of rights
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		if err := unix.Capset(&hdr, &[2]unix.CapUserData{}[0]); err != nil {
+			done <- err
+			return
+		}
+		_, err := Hold(t.Context(), []Want{{Protocol: "tcp", Port: 80}})
+		done <- err
+	}()
+	if err := <-done; !errors.Is(err, fs.ErrPermission) || !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "80/tcp") {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -87,6 +87,9 @@ func (s *server) accept(p *port) {
 			scarce(err)
 			return
 		}
+		// It has the option from the listening socket already, unless it came
+		// between the first listen and that (see bind_linux.go).
+		setReuse(fd, 1)
 		f := os.NewFile(uintptr(fd), "tcp")
 		c, err := net.FileConn(f)
 		f.Close()
