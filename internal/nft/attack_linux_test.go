@@ -22,6 +22,7 @@ func flushRaw(t *testing.T, tab *nft.Table) {
 }
 
 func TestRouteLocalnetAttack(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 		tab := table(h.NS)
@@ -44,6 +45,7 @@ func TestRouteLocalnetAttack(t *testing.T) {
 }
 
 func TestSpoofedSource(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 		b := h.NewNet("ampabcd000002", "10.210.2.0/24", "fd00:210:2::/64")
@@ -84,6 +86,7 @@ func next(c <-chan string) string {
 }
 
 func TestDirectRouting(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 		one := a.NewContainer("one")

@@ -19,7 +19,10 @@ import (
 // fixes the translation of a flow when it begins, so one that began before a
 // port was published, or lives on after, leads nowhere for as long as packets
 // come. TCP needs no such thing: a connection ends by itself.
-func FlushConntrack(netnsFD int, ports []Port) error {
+func FlushConntrack(netnsFD int, ports []Port) error { return flush(netnsFD, ports, false) }
+
+// flush keeps, if asked, the flows that lead to where the ports lead now.
+func flush(netnsFD int, ports []Port, keep bool) error {
 	if len(ports) == 0 {
 		return nil
 	}
@@ -39,7 +42,7 @@ func FlushConntrack(netnsFD int, ports []Port) error {
 		}
 		f := family(p.To.Addr())
 		if len(filters[f]) == 0 {
-			filters[f] = []netlink.CustomConntrackFilter{&portFilter{places: map[flowKey][]Port{}, local: local}}
+			filters[f] = []netlink.CustomConntrackFilter{&portFilter{places: map[flowKey][]Port{}, local: local, keep: keep}}
 		}
 		pf := filters[f][0].(*portFilter)
 		k := flowKey{protocols[p.Protocol], p.HostPort}
@@ -74,14 +77,14 @@ func conntrackHandle(fd int) (*netlink.Handle, error) {
 
 // flushUDP does this for the UDP ports of a change that was made already: a
 // kernel that cannot is no reason to undo it.
-func (t *Table) flushUDP(ports []Port) error {
+func (t *Table) flushUDP(ports []Port, keep bool) error {
 	var udp []Port
 	for _, p := range ports {
 		if p.Protocol == "udp" {
 			udp = append(udp, p)
 		}
 	}
-	err := FlushConntrack(t.NetNS, udp)
+	err := flush(t.NetNS, udp, keep)
 	if errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EPERM) {
 		return nil
 	}
@@ -103,6 +106,7 @@ type flowKey struct {
 type portFilter struct {
 	places map[flowKey][]Port
 	local  *localAddrs
+	keep   bool
 }
 
 func (f *portFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
@@ -111,6 +115,7 @@ func (f *portFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	dst, by = dst.Unmap(), by.Unmap()
 	for _, p := range f.places[flowKey{flow.Forward.Protocol, flow.Forward.DstPort}] {
 		switch {
+		case f.keep && by == p.To.Addr() && flow.Reverse.SrcPort == p.To.Port():
 		case p.Host.IsValid() && p.Host == dst, by == p.To.Addr() && dst != by:
 			return true
 		case !p.Host.IsValid() && f.local.has(dst):

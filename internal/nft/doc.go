@@ -3,6 +3,11 @@
 // apart. Its chains never change; networks and ports are elements of its sets
 // and maps, so that a packet and an attachment cost the same with one port and
 // with ten thousand.
+//
+// A container may only send with an address that is reached through the bridge
+// it sends to. So a published port of a container on several networks must lead
+// to its address on the network of its default route: an answer to the outside
+// goes that way, and is dropped with the address of another.
 package nft
 
 import "net/netip"

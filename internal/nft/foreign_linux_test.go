@@ -36,6 +36,7 @@ func foreign(t *testing.T, n *NS) []nft.Chain {
 
 // What Docker leaves when it turned forwarding on.
 func TestPassForeign(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 		b := h.NewNet("ampabcd000002", "10.210.2.0/24", "fd00:210:2::/64")
@@ -63,6 +64,17 @@ func TestPassForeign(t *testing.T) {
 		if got := foreign(t, h.NS); len(got) != 0 {
 			t.Errorf("foreign chains %+v after PassForeign, want none", got)
 		}
+		if _, err := exec.LookPath("iptables-nft"); err == nil { // it can read what we wrote
+			must(t, h.Do(func() error {
+				out, err := exec.Command("iptables-nft", "-S", "FORWARD").CombinedOutput()
+				for _, want := range []string{"-A FORWARD -i ampabcd+ -j ACCEPT\n", "-A FORWARD -o ampabcd+ -j ACCEPT\n"} {
+					if strings.Count(string(out), want) != 1 {
+						t.Errorf("iptables shows %q, want once %q", out, want)
+					}
+				}
+				return err
+			}))
+		}
 		for _, family := range [][3]string{{HostV4, OutsideV4, one.V4}, {HostV6, OutsideV6, one.V6}} {
 			h.Outside.Reach("tcp", Addr(family[0], 8080), "one")
 			one.Reach("udp", Addr(family[1], 90), "outside")
@@ -85,6 +97,7 @@ func TestPassForeign(t *testing.T) {
 }
 
 func TestForeign(t *testing.T) {
+	t.Parallel()
 	n := New(t, "host")
 	ruleset(t, n)
 	if got := foreign(t, n); len(got) != 0 {
@@ -133,6 +146,7 @@ func TestForeign(t *testing.T) {
 // The host forwards between two networks of its own by interfaces that are not
 // virtual in Seal's sense, as network cards are.
 func TestSeal(t *testing.T) {
+	t.Parallel()
 	h := NewHost(t)
 	ruleset(t, h.NS)
 	lan, far := New(t, "lan"), New(t, "far")

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
 )
 
 var errExist = fs.ErrExist
@@ -50,7 +51,8 @@ func (t *Table) AddPorts(owner string, ports []Port) error {
 	if err != nil {
 		return t.op("publish ports for "+owner, err)
 	}
-	return t.flushUDP(ports)
+	step.At("nft.ports.published")
+	return t.flushUDP(ports, true)
 }
 
 // taken is the error for the first port that is published to another place.
@@ -95,7 +97,8 @@ func (t *Table) RemovePorts(owner string, ports []Port) error {
 	if err != nil {
 		return t.op("take back ports of "+owner, err)
 	}
-	return t.flushUDP(ports)
+	step.At("nft.ports.removed")
+	return t.flushUDP(ports, false)
 }
 
 func (t *Table) removePorts(owner string, ports []Port) error {

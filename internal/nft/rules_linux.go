@@ -57,7 +57,7 @@ func chains(s *sets) []chain {
 func rawRules(s *sets) [][]expr.Any {
 	missing := []expr.Any{
 		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, FlagPRESENT: true, ResultOIF: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: make([]byte, 4)},
 	}
 	return [][]expr.Any{
 		rule(iif(s.bridges), dst(expr.CmpOpEq, netip.MustParsePrefix("127.0.0.0/8")), drop()),

@@ -38,6 +38,7 @@ func owners(t *testing.T, tab *nft.Table) map[string][]nft.Port {
 }
 
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	tab := table(New(t, "host"))
 	one := []nft.Port{port("tcp", "", 8080, "10.210.1.2", 80), port("udp", "192.0.2.1", 8080, "10.210.1.2", 80)}
 	must(t, tab.AddPorts("app/one/eth0", one))
@@ -61,6 +62,7 @@ func TestConflict(t *testing.T) {
 }
 
 func TestInvalid(t *testing.T) {
+	t.Parallel()
 	tab := nft.New("abcd1234")
 	tab.NetNS = -1 // nothing may be asked of the kernel
 	good := port("tcp", "", 8080, "10.210.1.2", 80)
@@ -90,6 +92,7 @@ func TestInvalid(t *testing.T) {
 }
 
 func TestRemovePorts(t *testing.T) {
+	t.Parallel()
 	tab := table(New(t, "host"))
 	must(t, tab.RemovePorts("app/one/eth0", nil)) // no table
 	must(t, tab.RemovePorts("app/one/eth0", many(3)))
@@ -116,6 +119,7 @@ func TestRemovePorts(t *testing.T) {
 }
 
 func TestBridges(t *testing.T) {
+	t.Parallel()
 	tab := table(New(t, "host"))
 	br := func(name string, subnets ...string) nft.Bridge {
 		b := nft.Bridge{Name: name, Masquerade: true}
@@ -144,6 +148,7 @@ func TestBridges(t *testing.T) {
 }
 
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	tab := table(New(t, "host"))
 	const n = 24
 	var wg sync.WaitGroup
@@ -185,6 +190,7 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestResetAfterFlush(t *testing.T) {
+	t.Parallel()
 	h := NewHost(t)
 	ruleset(t, h.NS)
 	a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
@@ -224,6 +230,7 @@ func TestResetAfterFlush(t *testing.T) {
 }
 
 func TestNoPrivilege(t *testing.T) {
+	t.Parallel()
 	n := New(t, "host")
 	tab := nft.New("abcd1234")
 	var errs []error

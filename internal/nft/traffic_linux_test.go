@@ -4,8 +4,12 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/amphora-go/amphora/internal/nft"
 	. "github.com/amphora-go/amphora/internal/nft/netlab"
@@ -53,6 +57,7 @@ func ruleset(t testing.TB, n *NS) {
 func withBridgeNF(t *testing.T, f func(t *testing.T, h *Host)) {
 	for name, on := range map[string]bool{"bridge-nf off": false, "bridge-nf on": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := NewHost(t)
 			if !h.BridgeNF(on) && on {
 				t.Skip("this kernel has no br_netfilter (modprobe br_netfilter)")
@@ -64,6 +69,7 @@ func withBridgeNF(t *testing.T, f func(t *testing.T, h *Host)) {
 }
 
 func TestPublished(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 		b := h.NewNet("ampabcd000002", "10.210.2.0/24", "fd00:210:2::/64")
@@ -108,6 +114,7 @@ func TestPublished(t *testing.T) {
 }
 
 func TestHostAddress(t *testing.T) {
+	t.Parallel()
 	h := NewHost(t)
 	ruleset(t, h.NS)
 	a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
@@ -151,6 +158,7 @@ func TestHostAddress(t *testing.T) {
 // A client that keeps its source port has an entry in connection tracking from
 // before the port was published, and one from each container that had it.
 func TestUDPSourcePort(t *testing.T) {
+	t.Parallel()
 	h := NewHost(t)
 	a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 	one, two := a.NewContainer("one"), a.NewContainer("two")
@@ -188,11 +196,32 @@ func TestUDPSourcePort(t *testing.T) {
 		}
 		return ports
 	}
-	must(t, tab.RemovePorts("app/one/eth0", publish("app/one/eth0", one)))
+	h.Outside.Serve("udp", ":8053") // the same port of the world
+	two.Reach("udp", Addr(OutsideV4, 8053), "outside")
+	tracked := func(source string) (n int) {
+		list, err := h.Netlink().ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+		must(t, err)
+		for _, f := range list {
+			if f.Forward.DstPort == 8053 && f.Forward.SrcIP.String() == source {
+				n++
+			}
+		}
+		return n
+	}
+	ports := publish("app/one/eth0", one)
+	must(t, tab.AddPorts("app/one/eth0", ports)) // a flow that is right goes on
+	if tracked(OutsideV4) != 1 || tracked(two.V4) != 1 {
+		t.Errorf("%d and %d flows are left, want 1 and 1", tracked(OutsideV4), tracked(two.V4))
+	}
+	must(t, tab.RemovePorts("app/one/eth0", ports))
+	if tracked(OutsideV4) != 0 || tracked(two.V4) != 1 {
+		t.Errorf("after removal %d and %d flows are left, want 0 and 1", tracked(OutsideV4), tracked(two.V4))
+	}
 	publish("app/two/eth0", two)
 }
 
 func TestIsolation(t *testing.T) {
+	t.Parallel()
 	withBridgeNF(t, func(t *testing.T, h *Host) {
 		tab := table(h.NS)
 		make := func(n, name string, f func(*nft.Bridge)) (*Container, *Container) {
@@ -215,10 +244,11 @@ func TestIsolation(t *testing.T) {
 		open2, _ := make("4", "open2", func(b *nft.Bridge) { b.Open = true })
 		internal, internal2 := make("5", "internal", func(b *nft.Bridge) { b.Internal, b.Masquerade = true, false })
 		h.Outside.Serve("tcp", ":90")
+		var misses sync.WaitGroup
 		for _, network := range []string{"tcp", "udp"} {
 			for _, pair := range [][2]*Container{{plain, other}, {other, plain}, {plain, open}, {open, plain}, {plain, internal}, {open, internal}, {internal, open}, {internal, plain}} {
-				pair[0].Miss(network, Addr(pair[1].V4, 80))
-				pair[0].Miss(network, Addr(pair[1].V6, 80))
+				misses.Go(func() { pair[0].Miss(network, Addr(pair[1].V4, 80)) })
+				misses.Go(func() { pair[0].Miss(network, Addr(pair[1].V6, 80)) })
 			}
 			// Between open networks no address is translated.
 			if saw := open.Reach(network, Addr(open2.V4, 80), "open2"); saw != open.V4 {
@@ -228,6 +258,7 @@ func TestIsolation(t *testing.T) {
 				t.Errorf("open sees %s, want %s", saw, open2.V6)
 			}
 		}
+		misses.Wait()
 		plain.Reach("tcp", Addr(OutsideV4, 90), "outside")
 		open.Reach("tcp", Addr(OutsideV6, 90), "outside")
 		internal.Miss("tcp", Addr(OutsideV4, 90))
@@ -241,6 +272,7 @@ func TestIsolation(t *testing.T) {
 }
 
 func TestNoMasquerade(t *testing.T) {
+	t.Parallel()
 	h := NewHost(t)
 	a := h.NewNet("ampabcd000001", "10.210.1.0/24", "fd00:210:1::/64")
 	one := a.NewContainer("one")
@@ -258,6 +290,7 @@ func TestNoMasquerade(t *testing.T) {
 }
 
 func TestRedirectDNS(t *testing.T) {
+	t.Parallel()
 	c := New(t, "container")
 	c.Serve("udp", "127.0.0.11:40053")
 	c.Serve("tcp", "127.0.0.11:40054")
