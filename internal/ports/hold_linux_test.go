@@ -315,7 +315,8 @@ func TestErrors(t *testing.T) {
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread goes, and its lack of rights
 		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		if err := unix.Capset(&hdr, &[2]unix.CapUserData{}[0]); err != nil {
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&hdr, &none[0]); err != nil {
 			done <- err
 			return
 		}
