@@ -9,9 +9,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"testing"
 
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/amphora-go/amphora/internal/nft"
 )
 
 // installPlugin puts a binary of that name into the lab's CNI path: this test
@@ -101,8 +102,8 @@ func childPlugin(args []string) int {
 // child is a process that works in another one's lab: dir, id, number.
 func childLab(args []string) (*lab, []string) {
 	n, _ := strconv.Atoi(args[2])
-	l := &lab{dir: args[0], id: args[1], net: n, table: &fakeFilter{}}
-	l.CNI = New(l.options(l.table))
+	l := &lab{dir: args[0], id: args[1], net: n}
+	l.CNI = New(l.options(nft.New(l.id)))
 	return l, args[3:]
 }
 
@@ -178,5 +179,3 @@ func say(err error) int {
 	}
 	return 0
 }
-
-var _ testing.TB

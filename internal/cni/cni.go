@@ -117,7 +117,8 @@ func (c *CNI) again(req *Request) (*run, *libcni.RuntimeConf, error) {
 	recorded := req.Plugins
 	r := &run{c: c, list: list, req: req}
 	conf, cached, err := c.libcni(r).GetNetworkListCachedConfig(list, rt)
-	if err == nil && cached != nil {
+	r.lost = err != nil || cached == nil
+	if !r.lost {
 		rt = cached
 		if recorded == nil {
 			recorded = recordedPlan(cached.CapabilityArgs)

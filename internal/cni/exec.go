@@ -38,7 +38,10 @@ type run struct {
 	plan plan
 	req  *Request
 
-	// Of an ADD that is being rolled back; libcni has no cached result then.
+	// lost means that libcni's cache knows nothing of the attachment.
+	lost bool
+
+	// Of an ADD that is being rolled back, which has no cached result either.
 	undoing  bool
 	hostLink string     // the link that was made
 	ports    []nft.Port // those that were added
@@ -180,7 +183,9 @@ func (x *call) readPrevious() error {
 	if err != nil {
 		return fmt.Errorf("prevResult: %w", err)
 	}
-	x.prev, err = types100.GetResult(result)
+	if x.prev, err = types100.GetResult(result); err == nil && len(x.prev.Interfaces)+len(x.prev.IPs) == 0 {
+		x.prev = nil // what libcni makes of a damaged cache
+	}
 	return err
 }
 

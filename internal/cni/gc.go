@@ -105,7 +105,7 @@ func (c *CNI) gcCache(network string, valid []Key) error {
 		}
 		path := filepath.Join(c.cacheResults(), e.Name())
 		data, err := os.ReadFile(path)
-		if err != nil || json.Valid(data) {
+		if err != nil || isEntry(data) {
 			continue
 		}
 		if slices.ContainsFunc(valid, func(k Key) bool { return e.Name() == network+"-"+k.ID+"-"+k.IfName }) {
@@ -116,4 +116,10 @@ func (c *CNI) gcCache(network string, valid []Key) error {
 		}
 	}
 	return nil
+}
+
+// isEntry says whether GetCachedAttachments sees a file of the cache.
+func isEntry(data []byte) bool {
+	var e struct{ Kind, ContainerID, IfName, NetworkName string }
+	return json.Unmarshal(data, &e) == nil && e.Kind == libcni.CNICacheV1 && e.ContainerID != "" && e.IfName != "" && e.NetworkName != ""
 }

@@ -69,6 +69,22 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
+// newRealLab has the kernel's filter. Forwarding is on, so that it is not
+// sealed.
+func newRealLab(t testing.TB) *lab {
+	t.Helper()
+	l := newLab(t)
+	routing(t, "1")
+	table := nft.New(l.id)
+	l.CNI = New(l.options(table))
+	t.Cleanup(func() {
+		if err := table.Drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
 func (l *lab) options(table Filter) Options { return optionsIn(l.dir, l.id, table) }
 
 func optionsIn(dir, id string, table Filter) Options {
@@ -114,6 +130,7 @@ func (l *lab) down() {
 // newNS makes a namespace, and returns its descriptor's path.
 func newNS(t testing.TB) string {
 	t.Helper()
+	testenv.Root(t)
 	f, err := makeNS()
 	if err != nil {
 		t.Fatal(err)

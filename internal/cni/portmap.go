@@ -108,16 +108,19 @@ func (portmapPlugin) check(x *call) error {
 	return nil
 }
 
-// del removes what ADD added. Without a cached result that is whatever carries
-// the owner's name, which takes a dump of all.
+// del removes what ADD added. What is not known is whatever carries the owner's
+// name, which takes a dump of all.
 func (portmapPlugin) del(x *call) (err error) {
-	ports := x.ports
-	if !x.undoing && x.prev != nil {
+	ports, unknown := x.ports, x.lost || x.prev == nil
+	switch {
+	case x.undoing:
+		unknown = false
+	case !unknown:
 		if ports, err = portsOf(x.conf, x.prev); err != nil {
 			return err
 		}
 	}
-	if len(ports) > 0 || !x.undoing && x.prev == nil {
+	if len(ports) > 0 || unknown {
 		err = x.c.opts.Table.RemovePorts(x.owner(), ports)
 	}
 	step.At("cni.del.ports")

@@ -51,7 +51,11 @@ func (l *lab) clean(when string) {
 			left = append(left, e.Name())
 		}
 	}
-	for owner := range l.table.owners {
+	owners, err := l.opts.Table.Owners()
+	if err != nil {
+		l.t.Error(err)
+	}
+	for owner := range owners {
 		left = append(left, owner)
 	}
 	if len(left) > 0 {

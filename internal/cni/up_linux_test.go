@@ -1,0 +1,379 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// host runs f with a handle in the run's namespace.
+func host(t testing.TB, f func(h *netlink.Handle) error) {
+	t.Helper()
+	h, err := openNetlink()
+	if err == nil {
+		err = f(h)
+		h.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// uplink makes a link with an address, for as long as the test runs: one end of
+// a cable to nowhere.
+func uplink(t testing.TB, name, address string, mtu int) netlink.Link {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = name, mtu
+	link := netlink.NewVeth(attrs)
+	link.PeerName = name + "p"
+	host(t, func(h *netlink.Handle) error {
+		if err := h.LinkAdd(link); err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		a.Flags = unix.IFA_F_NODAD
+		peer, err := h.LinkByName(link.PeerName)
+		if err != nil {
+			return err
+		}
+		return errors.Join(h.AddrAdd(link, a), h.LinkSetUp(peer), h.LinkSetUp(link))
+	})
+	t.Cleanup(func() { host(t, func(h *netlink.Handle) error { return h.LinkDel(link) }) })
+	return link
+}
+
+func TestUpAndDown(t *testing.T) {
+	l := newLab(t)
+	routing(t, "1")
+	ctx := context.Background()
+	for range 2 {
+		if err := l.Up(ctx, l.conflist()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host(t, func(h *netlink.Handle) error {
+		link, err := h.LinkByName(l.bridge())
+		if err != nil {
+			return err
+		}
+		a := link.Attrs()
+		if a.MTU != 1500 || a.HardwareAddr[0] != 0x0e || a.Alias != "amphora "+l.id+" "+l.network() || a.Flags&net.FlagUp == 0 {
+			t.Errorf("%+v", a)
+		}
+		return nil
+	})
+	s := sysctls("/proc/sys")
+	for name, want := range map[string]string{"ipv4/conf/%s/route_localnet": "1", "ipv4/conf/%s/send_redirects": "0", "ipv6/conf/%s/accept_ra": "0"} {
+		if got, err := s.get("net/" + fmt.Sprintf(name, l.bridge())); got != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	b, ok, err := l.BridgeOf(l.conflist())
+	if err != nil || !ok || b.Name != l.bridge() {
+		t.Errorf("%+v %v %v", b, ok, err)
+	}
+	for range 2 {
+		if err := l.Down(ctx, l.conflist()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if links := hostLinks(t, l.bridge()); len(links) > 0 || len(l.table.bridges) > 0 {
+		t.Errorf("left: %v %v", links, l.table.bridges)
+	}
+	if l.table.sealed > 0 {
+		t.Error("sealed although the host forwarded before")
+	}
+	if changed, err := l.ChangedSysctls(); len(changed) > 0 || err != nil {
+		t.Errorf("%v, %v", changed, err)
+	}
+}
+
+// route_localnet must never be on without the filter.
+func TestNoLocalnetWithoutFilter(t *testing.T) {
+	l := newLab(t)
+	l.table.fail = func(string) error { return errors.New("no filter") }
+	if err := l.Up(t.Context(), l.conflist()); err == nil {
+		t.Fatal("Up without a filter")
+	}
+	if links := hostLinks(t, l.bridge()); len(links) > 0 {
+		t.Errorf("left %v", links)
+	}
+	internal := []byte(strings.ReplaceAll(string(l.conflist()), `"ingressPolicy":"same-bridge"`, `"internal":true`))
+	l.table.fail = nil
+	routing(t, "0")
+	if err := l.Up(t.Context(), internal); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := sysctls("/proc/sys").get("net/ipv4/conf/" + l.bridge() + "/route_localnet"); got != "0" {
+		t.Errorf("route_localnet of an internal network is %s", got)
+	}
+	if got, _ := sysctls("/proc/sys").get(forward4); got != "0" {
+		t.Error("an internal network turned forwarding on")
+	}
+	if b := l.table.bridges[l.bridge()]; !b.Internal || b.Open {
+		t.Errorf("%+v", b)
+	}
+	if err := l.Down(t.Context(), internal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForwardingIsTurnedOn(t *testing.T) {
+	l := newLab(t)
+	l.down()
+	routing(t, "0")
+	t.Cleanup(func() { routing(t, "1") })
+	uplink(t, "up0", "fd99::1/64", 1400)
+	if err := l.Up(t.Context(), l.conflist()); err != nil {
+		t.Fatal(err)
+	}
+	s := sysctls("/proc/sys")
+	if got, _ := s.get(forward4); got != "1" {
+		t.Errorf("ip_forward is %s", got)
+	}
+	changed, err := l.ChangedSysctls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{forward4: "0", forward6: "0"}
+	if s.has("net/ipv6/conf/up0/force_forwarding") { // since 6.17
+		want = map[string]string{forward4: "0", "net/ipv6/conf/up0/force_forwarding": "0"}
+		for _, link := range []string{"up0", l.bridge()} {
+			if got, _ := s.get("net/ipv6/conf/" + link + "/force_forwarding"); got != "1" {
+				t.Errorf("force_forwarding of %s is %s", link, got)
+			}
+		}
+		if got, _ := s.get(forward6); got != "0" {
+			t.Error("all interfaces were made to forward")
+		}
+	}
+	if !maps.Equal(changed, want) {
+		t.Errorf("changed: %v, want %v", changed, want)
+	}
+	if l.table.sealed == 0 {
+		t.Error("not sealed")
+	}
+	sealed := l.table.sealed
+	if err := l.Up(t.Context(), l.conflist()); err != nil || l.table.sealed == sealed {
+		t.Errorf("Up again does not seal again: %v", err)
+	}
+}
+
+// Kernels before 6.17, by a directory that looks like theirs.
+func TestForwarding6BeforeForce(t *testing.T) {
+	l := newLab(t)
+	uplink(t, "up0", "fd99::1/64", 1500)
+	dir := l.dir + "/sys"
+	write := func(name, value string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(value+"\n"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(forward4, "1")
+	write(forward6, "0")
+	write("net/ipv6/conf/up0/accept_ra", "1")
+	l.CNI.proc = dir
+	n := &network{name: "x"}
+	n.filter.Name = "br"
+	n.filter.Subnets = append(n.filter.Subnets, l.subnet6())
+	n.gateways = append(n.gateways, l.subnet6())
+	if err := l.forward(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	s := sysctls(dir)
+	all, _ := s.get(forward6)
+	ra, _ := s.get("net/ipv6/conf/up0/accept_ra")
+	if all != "1" || ra != "2" || l.table.sealed == 0 {
+		t.Errorf("forwarding %s, accept_ra %s, sealed %d", all, ra, l.table.sealed)
+	}
+	if changed, err := l.ChangedSysctls(); err != nil || changed["net/ipv6/conf/up0/accept_ra"] != "1" {
+		t.Errorf("%v %v", changed, err)
+	}
+}
+
+// A read-only setting is named, with what to do, and counts as a missing
+// privilege; one that has its value already is no trouble.
+func TestReadOnlySysctl(t *testing.T) {
+	l := newLab(t)
+	routing(t, "0")
+	t.Cleanup(func() { routing(t, "1") })
+	ro := filepath.Join(l.dir, "ro")
+	if err := os.Mkdir(ro, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("/proc/sys", ro, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(ro, unix.MNT_DETACH)
+	if err := unix.Mount("", ro, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	l.CNI.proc = ro
+	n := &network{name: "x"}
+	err := l.forward(t.Context(), n)
+	if !errors.Is(err, fs.ErrPermission) || !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "sysctl -w net.ipv4.ip_forward=1") {
+		t.Errorf("%v", err)
+	}
+	if changed, _ := l.ChangedSysctls(); len(changed) > 0 {
+		t.Errorf("recorded as changed: %v", changed)
+	}
+	routing(t, "1")
+	if err := l.forward(t.Context(), n); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSubnetsInUse(t *testing.T) {
+	l := newLab(t)
+	routing(t, "1")
+	link := uplink(t, "up0", "10.200.0.1/24", 1400)
+	host(t, func(h *netlink.Handle) error {
+		blackhole := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4(10, 201, 0, 0).To4(), Mask: net.CIDRMask(16, 32)}, Type: unix.RTN_BLACKHOLE}
+		policy := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4(10, 202, 0, 0).To4(), Mask: net.CIDRMask(24, 32)}, LinkIndex: link.Attrs().Index, Table: 77}
+		way := &netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, Gw: net.IPv4(10, 200, 0, 254), LinkIndex: link.Attrs().Index}
+		t.Cleanup(func() { host(t, func(h *netlink.Handle) error { return h.RouteDel(blackhole) }) })
+		return errors.Join(h.RouteAdd(blackhole), h.RouteAdd(policy), h.RouteAdd(way))
+	})
+	with := func(subnet string) []byte {
+		return []byte(strings.ReplaceAll(string(l.conflist()), l.subnet4().String(), subnet))
+	}
+	for subnet, text := range map[string]string{
+		"10.200.0.0/16":  "overlaps the route 10.200.0.0/24 dev up0",
+		"10.201.7.0/24":  "overlaps the route blackhole 10.201.0.0/16",
+		"10.202.0.64/26": "overlaps the route 10.202.0.0/24 dev up0 table 77",
+	} {
+		err := l.Up(t.Context(), with(subnet))
+		if !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", subnet, err)
+		}
+		_, err = l.add("c1", newNS(t), "eth0", func(r *Request) { r.Conflist = with(subnet) })
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("ADD in %s: %v", subnet, err)
+		}
+		l.clean("after a refusal")
+	}
+	if links := hostLinks(t, l.bridge()); len(links) > 0 {
+		t.Errorf("left %v", links)
+	}
+	if err := l.Up(t.Context(), l.conflist()); err != nil {
+		t.Fatal(err)
+	}
+	host(t, func(h *netlink.Handle) error {
+		br, err := h.LinkByName(l.bridge())
+		if err == nil && br.Attrs().MTU != 1400 {
+			t.Errorf("MTU %d, that of the way out is 1400", br.Attrs().MTU)
+		}
+		return err
+	})
+	if err := l.Down(t.Context(), l.conflist()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A bridge that somebody else made is used, and not removed; a link that is no
+// bridge is refused.
+func TestForeignBridge(t *testing.T) {
+	l := newLab(t)
+	routing(t, "1")
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "theirs0"
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	host(t, func(h *netlink.Handle) error { return h.LinkAdd(br) })
+	t.Cleanup(func() { host(t, func(h *netlink.Handle) error { return h.LinkDel(br) }) })
+	conflist := []byte(strings.ReplaceAll(string(l.conflist()), l.bridge(), "theirs0"))
+	ns := newNS(t)
+	res := l.mustAdd("c1", ns, "eth0", func(r *Request) { r.Conflist = conflist })
+	if err := errors.Join(l.GC(t.Context(), conflist, nil), l.Down(t.Context(), conflist)); err != nil {
+		t.Fatal(err)
+	}
+	if left := hostLinks(t, res.HostLink); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	if len(hostLinks(t, "theirs0")) != 1 {
+		t.Error("Down removed somebody else's bridge")
+	}
+	uplink(t, "plain0", "10.203.0.1/24", 1500)
+	_, err := l.add("c1", ns, "eth0", func(r *Request) {
+		r.Conflist = []byte(strings.ReplaceAll(string(l.conflist()), l.bridge(), "plain0"))
+	})
+	if !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), "plain0 is a veth") {
+		t.Error(err)
+	}
+	l.clean("after a refusal")
+}
+
+func TestMacvlan(t *testing.T) {
+	l := newLab(t)
+	uplink(t, "parent0", "10.204.0.1/24", 1450)
+	conflist := func(master string) []byte {
+		return []byte(fmt.Sprintf(`{"cniVersion":"1.1.0","name":%q,"plugins":[{"type":"macvlan","master":%q,"capabilities":{"ips":true,"mac":true},
+			"ipam":{"type":"host-local","ranges":[[{"subnet":"10.204.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}`, l.network(), master))
+	}
+	a, b := newNS(t), newNS(t)
+	with := func(r *Request) { r.Conflist = conflist("parent0") }
+	ra := l.mustAdd("c1", a, "eth0", with)
+	rb := l.mustAdd("c2", b, "eth0", with)
+	if ra.HostLink != "" || ra.Plugins["macvlan"] != Builtin {
+		t.Errorf("%+v", ra)
+	}
+	talk(t, a, b, netJoin(rb.Addresses[0].Addr(), 80))
+	ctx := t.Context()
+	req := &Request{Conflist: conflist("parent0"), ID: "c1", NetNS: a, IfName: "eth0"}
+	if err := errors.Join(l.Check(ctx, req), l.Status(ctx, req.Conflist), l.Up(ctx, req.Conflist), l.Del(ctx, req), l.Del(ctx, req)); err != nil {
+		t.Fatal(err)
+	}
+	insideOf(t, a, func(h *netlink.Handle) error {
+		if _, err := h.LinkByName("eth0"); !isNotFound(err) {
+			t.Errorf("eth0 after DEL: %v", err)
+		}
+		return nil
+	})
+	for master, text := range map[string]string{"nothing0": "no such link", "": "default route"} {
+		_, err := l.add("c3", newNS(t), "eth0", func(r *Request) { r.Conflist = conflist(master) })
+		if !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), text) {
+			t.Errorf("master %q: %v", master, err)
+		}
+	}
+	// The namespace has an eth0: the failed one must not take it along.
+	if _, err := l.add("c4", b, "eth0", with); err == nil {
+		t.Error("a second eth0")
+	}
+	insideOf(t, b, func(h *netlink.Handle) error { _, err := h.LinkByName("eth0"); return err })
+	if err := errors.Join(l.GC(ctx, conflist("parent0"), nil), l.Down(ctx, conflist("parent0"))); err != nil {
+		t.Fatal(err)
+	}
+	l.clean("after GC")
+}
+
+func TestLoopbackPlugin(t *testing.T) {
+	l := newLab(t)
+	ns := newNS(t)
+	conflist := []byte(`{"cniVersion":"1.1.0","name":"lo","plugins":[{"type":"loopback"}]}`)
+	req := &Request{Conflist: conflist, ID: "c1", NetNS: ns, IfName: "lo"}
+	if _, err := l.Add(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	talk(t, ns, ns, "127.0.0.1:80")
+	if err := errors.Join(l.Check(t.Context(), req), l.Del(t.Context(), req)); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(l.portsOn(), nil) {
+		t.Error("ports")
+	}
+}
