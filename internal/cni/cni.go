@@ -56,7 +56,8 @@ func (c *CNI) Add(ctx context.Context, req *Request) (*Result, error) {
 		return nil, fault.Kind(ipam.ErrAttached, "%s is attached to network %s already: detach it first", req.key(), list.Name)
 	}
 	r := &run{c: c, list: list, plan: p, req: req}
-	raw, err := c.libcni(r).AddNetworkList(ctx, list, req.runtimeConf(list, p))
+	rt := req.runtimeConf(list, p)
+	raw, err := c.libcni(r).AddNetworkList(ctx, r.chain("ADD", rt), rt)
 	step.At("cni.add.cached")
 	var result *Result
 	if err == nil {
@@ -73,7 +74,8 @@ func (c *CNI) undo(ctx context.Context, r *run) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	r.undoing = true
-	if err := c.libcni(r).DelNetworkList(ctx, r.list, r.req.runtimeConf(r.list, r.plan)); err != nil {
+	rt := r.req.runtimeConf(r.list, r.plan)
+	if err := c.libcni(r).DelNetworkList(ctx, r.chain("DEL", rt), rt); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil
@@ -88,7 +90,7 @@ func (c *CNI) Check(ctx context.Context, req *Request) error {
 	if _, err := os.Lstat(c.cacheFile(r.list.Name, req)); errors.Is(err, fs.ErrNotExist) {
 		return fault.NotExist("%s is not attached to network %s, as far as the cache knows", req.key(), r.list.Name)
 	}
-	return c.libcni(r).CheckNetworkList(ctx, r.list, rt)
+	return c.libcni(r).CheckNetworkList(ctx, r.chain("CHECK", rt), rt)
 }
 
 // Del detaches. It can be repeated: nothing to do is no error.
@@ -97,7 +99,7 @@ func (c *CNI) Del(ctx context.Context, req *Request) error {
 	if err != nil {
 		return err
 	}
-	return c.libcni(r).DelNetworkList(ctx, r.list, rt)
+	return c.libcni(r).DelNetworkList(ctx, r.chain("DEL", rt), rt)
 }
 
 // again prepares to do something with what an ADD made, as the cache has it;

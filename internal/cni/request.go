@@ -146,3 +146,29 @@ func withLengths(list *libcni.NetworkConfigList, addresses []netip.Addr) []strin
 	}
 	return all
 }
+
+// bandwidthPluginConf is the configuration of the bandwidth plugin: fixed
+// limits, or those of the attachment.
+type bandwidthPluginConf struct {
+	bandwidthConf
+	RuntimeConfig struct {
+		Bandwidth *bandwidthConf `json:"bandwidth"`
+	} `json:"runtimeConfig"`
+}
+
+func parseBandwidth(conf []byte) (*bandwidthConf, error) {
+	c := new(bandwidthPluginConf)
+	if err := unmarshal(conf, c); err != nil {
+		return nil, err
+	}
+	b := &c.bandwidthConf
+	if c.RuntimeConfig.Bandwidth != nil {
+		b = c.RuntimeConfig.Bandwidth
+	}
+	for _, rate := range []uint64{b.IngressRate, b.EgressRate} {
+		if rate != 0 && rate < 8000 {
+			return nil, fault.Invalid("bandwidth of %d bit/s: the least is 8000", rate)
+		}
+	}
+	return b, nil
+}

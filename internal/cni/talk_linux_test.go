@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 func netJoin(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
@@ -107,5 +109,53 @@ func TestTraffic(t *testing.T) {
 	talkVia(t, "", a, netJoin(ra.Addresses[0].Addr(), 80), "127.0.0.1:8081")
 	l.mustDel("c1", a, "eth0")
 	l.mustDel("c2", b, "eth0")
+	l.clean("after DEL")
+}
+
+// Out through an uplink of a machine that did not forward before: with the
+// host's address, in both families, sealed.
+func TestEgress(t *testing.T) {
+	l := newRealLab(t)
+	l.down()
+	routing(t, "0")
+	t.Cleanup(func() { routing(t, "1") })
+	far, ns := newNS(t), newNS(t)
+	link := uplink(t, "up0", "fd98::1/64", 1500)
+	host(t, func(h *netlink.Handle) error {
+		a, err := netlink.ParseAddr("10.205.0.1/24")
+		if err != nil {
+			return err
+		}
+		return h.AddrAdd(link, a)
+	})
+	file, err := openNetNS(far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	host(t, func(h *netlink.Handle) error {
+		peer, err := h.LinkByName("up0p")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetNsFd(peer, int(file.Fd()))
+	})
+	insideOf(t, far, func(h *netlink.Handle) error {
+		peer, err := h.LinkByName("up0p")
+		if err != nil {
+			return err
+		}
+		return errors.Join(addAddress(h, peer, netip.MustParsePrefix("10.205.0.2/24")),
+			addAddress(h, peer, netip.MustParsePrefix("fd98::2/64")), h.LinkSetUp(peer))
+	})
+	res := l.mustAdd("c1", ns, "eth0", func(r *Request) { r.Ports = []Port{{Protocol: "tcp", HostPort: 8082, Container: 80}} })
+	for i, out := range []string{"10.205.0.2", "fd98::2"} {
+		addr := netip.MustParseAddr(out)
+		if seen := talk(t, ns, far, netJoin(addr, 80)); seen.Addr() != addr.Prev() {
+			t.Errorf("came as %s", seen)
+		}
+		talkVia(t, far, ns, netJoin(res.Addresses[i].Addr(), 80), netJoin(addr.Prev(), 8082))
+	}
+	l.mustDel("c1", ns, "eth0")
 	l.clean("after DEL")
 }
