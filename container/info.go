@@ -64,6 +64,8 @@ type Info struct {
 
 	Log  string `json:"log,omitempty"`  // path of the log file; set by Inspect only
 	Spec *Spec  `json:"spec,omitempty"` // as given to Create; set by Inspect only
+
+	configured *record.Container // for Filter: networks and ports of one that does not run
 }
 
 // VolumeUse is a volume that the container has mounted.
@@ -94,7 +96,7 @@ func newExit(e *record.Exit) *Exit {
 func newInfo(s *record.Snapshot) *Info {
 	i := &Info{ID: s.ID, Name: s.Name, Created: s.Created, Image: s.Image, ImageID: s.ImageID, Rootfs: s.Rootfs,
 		Command: s.Command, Labels: s.Labels, Network: s.Network, TTY: s.TTY, Stdin: s.Stdin, Owned: s.Owned,
-		Status: Status(s.Status), Exit: newExit(s.Exit)}
+		Status: Status(s.Status), Exit: newExit(s.Exit), configured: s.Container}
 	for _, v := range s.Volumes {
 		i.Volumes = append(i.Volumes, VolumeUse(v))
 	}
@@ -141,12 +143,14 @@ func readSpec(root *record.Root, id string) (*Spec, error) {
 // Filter chooses containers of a List. All given conditions must hold; of
 // several values of one, any.
 type Filter struct {
-	Status []Status          // empty: any
-	Name   []string          // part of the name, or a pattern of path.Match
-	ID     []string          // beginning of the id
-	Label  map[string]string // key and value; an empty value: the key alone
-	Image  []string          // as asked for at creation, or beginning of the id
-	Volume []string          // name or target of a mounted volume
+	Status  []Status          // empty: any
+	Name    []string          // part of the name, or a pattern of path.Match
+	ID      []string          // beginning of the id
+	Label   map[string]string // key and value; an empty value: the key alone
+	Image   []string          // as asked for at creation, or beginning of the id
+	Volume  []string          // name or target of a mounted volume
+	Network []string          // name, id or unique beginning of an id, of one that it is or will be attached to; network.None or Host
+	Publish []string          // ports of the container that are, or will be, published: "80", "53/udp", "7000-7010"
 }
 
 func (f *Filter) match(i *Info) bool {
@@ -170,7 +174,34 @@ func (f *Filter) match(i *Info) bool {
 		}) &&
 		any(f.Volume, func(n string) bool {
 			return slices.ContainsFunc(i.Volumes, func(v VolumeUse) bool { return v.Name == n || v.Target == n })
-		})
+		}) &&
+		any(f.Network, i.uses)
+}
+
+// uses says whether the container runs, or will run, with that network.
+func (i *Info) uses(name string) bool {
+	return i.Network == name || i.configured != nil &&
+		slices.ContainsFunc(i.configured.Networks, func(e record.Endpoint) bool { return e.Network == name })
+}
+
+// publishes says whether one of the ports is, or will be, published.
+func (i *Info) publishes(ports []network.Port) bool {
+	return i.configured != nil && slices.ContainsFunc(i.configured.Ports, func(have record.Port) bool {
+		return slices.ContainsFunc(ports, func(p network.Port) bool { return p.Container == have.Container && p.Protocol == have.Protocol })
+	})
+}
+
+// resolve reads what the filter names: networks by any of their names, ports.
+func (m *Manager) resolve(ctx context.Context, f *Filter) (_ *Filter, ports []network.Port, err error) {
+	r := *f
+	r.Network = slices.Clone(f.Network)
+	for i, ref := range r.Network {
+		if n, err := m.networks.Get(ctx, ref); err == nil {
+			r.Network[i] = n.Name
+		}
+	}
+	ports, err = expand(f.Publish)
+	return &r, ports, err
 }
 
 // List returns the containers that match, the newest first. Nil matches all.
@@ -182,6 +213,10 @@ func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 	}
 	if f == nil {
 		f = &Filter{}
+	}
+	f, ports, err := m.resolve(ctx, f)
+	if err != nil {
+		return nil, fault.New("container list", "", err)
 	}
 	attached, err := network.AllAttachments(m.networks)
 	if err != nil {
@@ -203,7 +238,9 @@ func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	infos = slices.DeleteFunc(infos, func(i *Info) bool { return i == nil || !f.match(i) })
+	infos = slices.DeleteFunc(infos, func(i *Info) bool {
+		return i == nil || !f.match(i) || len(ports) > 0 && !i.publishes(ports)
+	})
 	slices.SortFunc(infos, func(a, b *Info) int { return b.Created.Compare(a.Created) })
 	return infos, nil
 }

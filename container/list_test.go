@@ -10,15 +10,16 @@ import (
 	"testing"
 
 	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/network"
 	"github.com/amphora-go/amphora/volume"
 )
 
 func TestGetAndList(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
-	one := b.create(t, Spec{Name: "one", Labels: map[string]string{"tier": "web", "x": ""}}, "pause")
+	one := b.create(t, Spec{Name: "one", Labels: map[string]string{"tier": "web", "x": ""}, Networks: []network.Endpoint{{Network: network.None}}}, "pause")
 	two := b.start(t, Spec{Name: "two-2", Labels: map[string]string{"tier": "db"},
-		Mounts: []volume.Mount{{Type: volume.Named, Source: "pgdata", Target: "/data"}}}, "pause")
+		Mounts: []volume.Mount{{Type: volume.Named, Source: "pgdata", Target: "/data"}}, Ports: []network.Port{{Container: 80}}}, "pause")
 	three := b.create(t, Spec{}, "pause")
 	name := inspect(t, three).Name
 	if err := record.CheckName(name); err != nil || !strings.Contains(name, "_") {
@@ -39,6 +40,10 @@ func TestGetAndList(t *testing.T) {
 	is(t, err, fs.ErrInvalid)
 
 	id := inspect(t, one).ImageID
+	bridge, err := b.networks.Get(ctx, network.Bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name string
 		f    *Filter
@@ -58,6 +63,11 @@ func TestGetAndList(t *testing.T) {
 		{"another image", &Filter{Image: []string{"nosuch"}}, nil},
 		{"volume", &Filter{Volume: []string{"pgdata"}}, []*Container{two}},
 		{"target of a volume", &Filter{Volume: []string{"/data"}}, []*Container{two}},
+		{"network, running or not", &Filter{Network: []string{network.Bridge}}, []*Container{three, two}},
+		{"no network", &Filter{Network: []string{network.None}}, []*Container{one}},
+		{"one of several networks, by id", &Filter{Network: []string{"nosuch", bridge.ID[:12]}}, []*Container{three, two}},
+		{"published", &Filter{Publish: []string{"70-80"}}, []*Container{two}},
+		{"published with another protocol", &Filter{Publish: []string{"80/udp"}}, nil},
 	} {
 		infos, err := b.List(ctx, tt.f)
 		var got, want []string
