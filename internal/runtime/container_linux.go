@@ -25,7 +25,8 @@ type Container struct {
 	c       *libcontainer.Container
 	filter  *os.File // sealed memfd for internal/reexec
 	seccomp Filter
-	group   *group // nil: libcontainer's
+	conf    *configs.Config // libcontainer's own, not a copy
+	group   *group          // nil: libcontainer's
 	reaper  bool
 	init    *Running
 }
@@ -59,7 +60,7 @@ func Create(cfg *Config) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{c: lc, seccomp: cfg.Seccomp, reaper: cfg.Reaper}
+	c := &Container{c: lc, conf: conf, seccomp: cfg.Seccomp, reaper: cfg.Reaper}
 	if c.group, err = takeGroup(lc, conf); err == nil {
 		c.filter, err = c.orders(c.group, nil)
 	}
@@ -144,6 +145,8 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 		lp.Wait()
 		return nil, err
 	}
+	// What init alone needs would be sent to each exec as well.
+	c.conf.Mounts, c.conf.Devices, c.conf.MaskPaths, c.conf.ReadonlyPaths, c.conf.Sysctl = nil, nil, nil, nil, nil
 	return c.init, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -96,7 +97,7 @@ func (l *Process) command(path string, socket, group *os.File) *exec.Cmd {
 	cmd := &exec.Cmd{
 		Path:        path,
 		Args:        []string{helperName},
-		Env:         append([]string{helperEnv + "=shim"}, raceEnv...),
+		Env:         slices.Concat([]string{helperEnv + "=shim"}, frugal(), raceEnv),
 		Dir:         "/",
 		ExtraFiles:  []*os.File{socket},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS},

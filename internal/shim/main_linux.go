@@ -92,7 +92,6 @@ type shim struct {
 // Main is the shim's main function. control is the socket to the launcher.
 func Main(control *os.File) int {
 	pin()
-	frugal()
 	logrus.SetOutput(io.Discard)
 	unix.Prctl(unix.PR_SET_NAME, uintptr(nameBytes(helperName)), 0, 0, 0)
 	conn, err := wire.FromFile(control)
