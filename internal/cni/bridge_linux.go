@@ -3,18 +3,14 @@ package cni
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/step"
@@ -133,53 +129,13 @@ func macOf(asked string, result *types100.Result) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
-// plug makes the cable: both ends are born by one message, the container's
-// with name and MAC in its namespace. It returns the name of the host's end.
-func (x *call) plug(h *netlink.Handle, bridge netlink.Link, ns *os.File, mac net.HardwareAddr, hairpin bool) (string, error) {
-	var b [6]byte
-	rand.Read(b[:])
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "ampv" + hex.EncodeToString(b[:])[:11]
-	attrs.MTU, attrs.MasterIndex = bridge.Attrs().MTU, bridge.Attrs().Index
-	veth := netlink.NewVeth(attrs)
-	veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = x.ifname, mac, netlink.NsFd(ns.Fd())
-	x.hostLink = attrs.Name
-	if err := h.LinkAdd(veth); err != nil {
-		x.hostLink = ""
-		if errors.Is(err, unix.EEXIST) {
-			return "", fault.Invalid("the namespace of %s has an interface %s already", x.id, x.ifname)
-		}
-		return "", linkError(err, "make a cable from "+bridge.Attrs().Name+" to "+x.key().String())
-	}
-	step.At("cni.add.linked")
-	link, err := h.LinkByName(attrs.Name)
-	if err != nil {
-		return "", fmt.Errorf("look for link %s: %w", attrs.Name, fault.Opaque(err))
-	}
-	if err := h.LinkSetAlias(link, x.c.alias(x.owner())); err != nil {
-		return "", fmt.Errorf("mark link %s: %w", attrs.Name, fault.Opaque(err))
-	}
-	step.At("cni.add.marked")
-	if hairpin {
-		if err := h.LinkSetHairpin(link, true); err != nil {
-			return "", fmt.Errorf("turn on hairpin mode of %s: %w", attrs.Name, fault.Opaque(err))
-		}
-	}
-	// A port needs no address of its own: it would only speak multicast.
-	sysctls(x.c.proc).set("net/ipv6/conf/"+attrs.Name+"/disable_ipv6", "1")
-	if err := h.LinkSetUp(link); err != nil {
-		return "", fmt.Errorf("bring up %s: %w", attrs.Name, fault.Opaque(err))
-	}
-	return attrs.Name, nil
-}
-
 // hostEnd finds the host's end of an attachment's cable: as the result has it,
 // or by its mark, which takes a dump of all links. Nil if there is none.
 func (x *call) hostEnd(h *netlink.Handle) (netlink.Link, error) {
 	name := x.hostLink
 	if x.prev != nil {
 		for _, i := range x.prev.Interfaces {
-			if i.Sandbox == "" && strings.HasPrefix(i.Name, "ampv") {
+			if i.Sandbox == "" && strings.HasPrefix(i.Name, cable) {
 				name = i.Name
 			}
 		}
@@ -266,8 +222,9 @@ func (bridgePlugin) gc(x *call, valid []Key) error {
 	}
 	for _, link := range all {
 		a := link.Attrs()
-		onBridge := a.MasterIndex == master && strings.HasPrefix(a.Name, "ampv")
-		ours := strings.HasPrefix(a.Alias, x.c.mark()+x.list.Name+"/") || onBridge && (a.Alias == "" || strings.HasPrefix(a.Alias, x.c.mark()))
+		unmarked := a.Alias == "" && strings.HasPrefix(a.Name, x.c.cablePrefix())
+		onBridge := a.MasterIndex == master && strings.HasPrefix(a.Alias, x.c.mark()) // with a long owner's digest
+		ours := strings.HasPrefix(a.Alias, x.c.mark()+x.list.Name+"/") || onBridge || unmarked
 		if link.Type() != "veth" || !ours || keep[a.Alias] {
 			continue
 		}
