@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/amphora-go/amphora/internal/attachment"
@@ -63,9 +62,10 @@ func (m *Manager) attach(ctx context.Context, id, netns string, endpoints []Endp
 			return nil, fault.New("network", e.Network, fault.Opaque(err))
 		}
 		e.Network = n.Name
-		w := &networks.Want{Endpoint: e.Record(), ID: id, NetNS: netns, Interface: free(append(have, done...)), Metric: networks.Metric(len(have) + len(done)),
+		all := slices.Concat(have, done)
+		w := &networks.Want{Endpoint: e.Record(), ID: id, NetNS: netns, Interface: networks.FreeInterface(all), Metric: networks.NextMetric(all),
 			Names: append([]string{id}, e.Aliases...)}
-		for _, a := range have {
+		for _, a := range all {
 			if a.Network == n.Name {
 				return nil, fault.Kind(errExist, "%s is attached to network %s already", id, n.Name)
 			}
@@ -78,16 +78,6 @@ func (m *Manager) attach(ctx context.Context, id, netns string, endpoints []Endp
 		made = append(made, newAttachment(a))
 	}
 	return made, nil
-}
-
-// free is the first interface name that is not taken.
-func free(taken []*attachment.Attachment) string {
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
-		if !slices.ContainsFunc(taken, func(a *attachment.Attachment) bool { return a.Interface == name }) {
-			return name
-		}
-	}
 }
 
 // Detach ends connections that Attach made: those to the given networks, or

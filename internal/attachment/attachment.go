@@ -41,6 +41,7 @@ type Attachment struct {
 	MAC       string         `json:"mac,omitempty"`
 	Aliases   []string       `json:"aliases,omitempty"` // of Names, those that were asked for
 	Priority  int            `json:"priority,omitempty"`
+	Metric    int            `json:"metric,omitempty"`   // of its default routes
 	HostLink  string         `json:"hostLink,omitempty"` // the host's end of the cable
 	Ports     []Port         `json:"ports,omitempty"`
 

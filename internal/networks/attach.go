@@ -92,7 +92,7 @@ func (n *Network) connection(action string, a *attachment.Attachment) (ev journa
 
 func (s *Store) newAttachment(n *Network, w *Want) (*attachment.Attachment, error) {
 	a := &attachment.Attachment{Network: n.Name, ID: w.ID, Interface: w.Interface, Container: w.Container, Aliases: w.Aliases,
-		Priority: w.Priority, Ports: w.Ports, Since: time.Now().UTC()}
+		Priority: w.Priority, Metric: w.Metric, Ports: w.Ports, Since: time.Now().UTC()}
 	for _, name := range w.Names {
 		if name = strings.ToLower(strings.TrimSuffix(name, ".")); name != "" && !slices.Contains(a.Names, name) {
 			a.Names = append(a.Names, name)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +19,25 @@ import (
 	"github.com/amphora-go/amphora/internal/proc"
 )
 
-// Metric is that of the default routes by a namespace's i-th interface: when
-// one is taken away, the next one's are there already.
-func Metric(i int) int { return 100 * i }
+// NextMetric is that of the default routes by the next interface of a
+// namespace: behind those of the ones it has, whose routes win while they last.
+func NextMetric(have []*attachment.Attachment) int {
+	next := 0
+	for _, a := range have {
+		next = max(next, a.Metric+100)
+	}
+	return next
+}
+
+// FreeInterface is the first name of an interface that is not taken.
+func FreeInterface(have []*attachment.Attachment) string {
+	for i := 0; ; i++ {
+		name := "eth" + strconv.Itoa(i)
+		if !slices.ContainsFunc(have, func(a *attachment.Attachment) bool { return a.Interface == name }) {
+			return name
+		}
+	}
+}
 
 // Served is a name on a network that a process of the host answers for.
 type Served struct {

@@ -33,7 +33,6 @@ type wires struct {
 
 	mu       sync.Mutex               // guards what follows, held over connects and disconnects
 	attached []*attachment.Attachment // first the one whose default route wins
-	next     int                      // metric of the next one's
 	dns      *dns.Server              // nil: on no network that has one
 	old      map[string][]netip.Addr  // addresses of the last start, by network
 }
@@ -117,8 +116,8 @@ func (s *shim) attachAll() error {
 // gets the published ports.
 func (s *shim) attachOne(e *record.Endpoint) error {
 	w, c := s.wires, s.current()
-	want := &networks.Want{Endpoint: *e, ID: c.ID, Container: true, NetNS: s.netnsPath(), Interface: w.freeInterface(),
-		Metric: networks.Metric(w.next), Prefer: w.old[e.Network]}
+	want := &networks.Want{Endpoint: *e, ID: c.ID, Container: true, NetNS: s.netnsPath(), Interface: networks.FreeInterface(w.attached),
+		Metric: networks.NextMetric(w.attached), Prefer: w.old[e.Network]}
 	want.Names = append([]string{c.Name, record.Short(c.ID), s.cfg.Files.Hostname}, e.Aliases...)
 	if w.held != nil && w.publisher() == nil && s.routed(e.Network) {
 		want.Ports = w.held.Bound()
@@ -128,17 +127,7 @@ func (s *shim) attachOne(e *record.Endpoint) error {
 		return err
 	}
 	w.attached = append(w.attached, a)
-	w.next++
 	return nil
-}
-
-func (w *wires) freeInterface() string {
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
-		if !slices.ContainsFunc(w.attached, func(a *attachment.Attachment) bool { return a.Interface == name }) {
-			return name
-		}
-	}
 }
 
 // publisher is the connection that has the published ports.
