@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 )
@@ -43,6 +44,33 @@ func labels(files, pairs []string) (map[string]string, error) {
 		all[key] = v
 	}
 	return all, nil
+}
+
+// driverOptions reads KEY=VALUE pairs.
+func driverOptions(pairs []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, pair := range pairs {
+		key, v, _ := strings.Cut(pair, "=")
+		if key == "" {
+			return nil, fmt.Errorf("option %q: give KEY=VALUE", pair)
+		}
+		all[key] = v
+	}
+	return all, nil
+}
+
+// separated are the values of a flag that takes several, with commas between
+// or by standing several times.
+func separated(values []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, v := range values {
+			for part := range strings.SplitSeq(v, ",") {
+				if !yield(strings.TrimSpace(part)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // readLines returns the lines of a file without comments and empty ones.

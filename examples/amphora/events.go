@@ -18,7 +18,7 @@ var eventsCommand = command{
 		var format string
 		value(f, &since, "since", "Show all events created since `time`", parseTime)
 		value(f, &until, "until", "Stream events until this `time`", parseTime)
-		f.list(&filters, "f,filter", "Filter output by `condition`: type=, event=, container=, image= or volume=")
+		f.list(&filters, "f,filter", "Filter output by `condition`: type=, event=, container=, image=, network= or volume=")
 		f.text(&format, "format", "Print json, or by a `template` such as '{{.Action}}'")
 		return func(ctx context.Context, a *app, _ []string) error {
 			eng, err := a.engine(ctx)
@@ -79,10 +79,10 @@ func eventMatches(filters []string, e *amphora.Event) (bool, error) {
 			hit = e.Type == v
 		case "event":
 			hit = e.Action == v
-		case "container", "image", "volume":
+		case "container", "image", "network", "volume":
 			hit = e.Type == key && v != "" && (strings.HasPrefix(e.ID, v) || e.Attributes["name"] == v)
 		default:
-			return false, fmt.Errorf("unknown filter %q: use type, event, container, image or volume", key)
+			return false, fmt.Errorf("unknown filter %q: use type, event, container, image, network or volume", key)
 		}
 		kinds[key] = kinds[key] || hit
 	}

@@ -23,9 +23,9 @@ type action func(ctx context.Context, a *app, args []string) error
 func commands() []command {
 	return []command{
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
-		waitCommand, rmCommand, renameCommand, psCommand, logsCommand, execCommand, attachCommand, inspectCommand,
+		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand,
 		pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
-		volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
+		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
 }
 
@@ -90,7 +90,7 @@ func count(c *command) string {
 }
 
 const options = `
-  -root DIR            images, containers and volumes (default /var/lib/amphora)
+  -root DIR            images, containers, networks and volumes (default /var/lib/amphora)
   -state DIR           what does not survive a reboot (default /run/amphora)
   -mirror HOST=URL     registry asked before HOST, such as docker.io=http://127.0.0.1:5000
   -insecure HOST       registry reached by plain HTTP or unverified TLS

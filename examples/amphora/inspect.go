@@ -11,46 +11,51 @@ import (
 )
 
 var inspectCommand = command{
-	name: "inspect", args: "NAME|ID [NAME|ID...]", summary: "Return low-level information on containers, images and volumes",
+	name: "inspect", args: "NAME|ID [NAME|ID...]", summary: "Return low-level information on containers, images, networks and volumes",
 	min: 1, max: -1,
 	setup: func(f *flags) action {
-		var format, kind string
-		f.text(&format, "f,format", "Format output using a `template`, such as '{{.Status}}'")
-		f.text(&kind, "type", "Look for this `kind`: container, image or volume (default: the first that there is)")
-		return func(ctx context.Context, a *app, args []string) error {
-			eng, err := a.engine(ctx)
-			if err != nil {
-				return err
-			}
-			var found []any
-			failed := a.eachName(ctx, args, func(name string) error {
-				v, err := inspect(ctx, eng, kind, name)
-				if err == nil {
-					found = append(found, v)
-				}
-				return err
-			})
-			if len(found) > 0 || failed == nil {
-				if err := printJSON(a.stdout, format, found); err != nil {
-					return err
-				}
-			}
-			return failed
-		}
+		var o inspectOptions
+		f.text(&o.format, "f,format", "Format output using a `template`, such as '{{.Status}}'")
+		f.text(&o.kind, "type", "Look for this `kind`: container, image, network or volume (default: the first that there is)")
+		return o.print
 	},
 }
 
-// inspect finds a container, image or volume of that name, in this order.
+// inspectOptions say what to print of what.
+type inspectOptions struct{ kind, format string }
+
+// print is the action of all commands that inspect.
+func (o *inspectOptions) print(ctx context.Context, a *app, args []string) error {
+	eng, err := a.engine(ctx)
+	if err != nil {
+		return err
+	}
+	found := []any{}
+	failed := a.eachName(ctx, args, func(name string) error {
+		v, err := inspect(ctx, eng, o.kind, name)
+		if err == nil {
+			found = append(found, v)
+		}
+		return err
+	})
+	if err := printJSON(a.stdout, o.format, found); err != nil {
+		return err
+	}
+	return failed
+}
+
+// inspect finds a container, image, network or volume of that name, in this
+// order.
 func inspect(ctx context.Context, eng *amphora.Engine, kind, name string) (any, error) {
 	switch kind {
 	case "":
-		for _, kind := range []string{"container", "image", "volume"} {
+		for _, kind := range []string{"container", "image", "network", "volume"} {
 			// A name that one kind cannot have is one that it has not.
 			if v, err := inspect(ctx, eng, kind, name); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
 				return v, err
 			}
 		}
-		return nil, fmt.Errorf("no such container, image or volume: %s", name)
+		return nil, fmt.Errorf("no such container, image, network or volume: %s", name)
 	case "container":
 		c, err := eng.Containers().Get(ctx, name)
 		if err != nil {
@@ -63,6 +68,12 @@ func inspect(ctx context.Context, eng *amphora.Engine, kind, name string) (any, 
 			return nil, err
 		}
 		return inspectImage(ctx, img)
+	case "network":
+		n, err := eng.Networks().Get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return n.Inspect(ctx)
 	case "volume":
 		v, err := eng.Volumes().Get(ctx, name)
 		if err != nil {
@@ -70,7 +81,7 @@ func inspect(ctx context.Context, eng *amphora.Engine, kind, name string) (any, 
 		}
 		return v.Inspect(ctx)
 	}
-	return nil, fmt.Errorf("--type %q: give container, image or volume", kind)
+	return nil, fmt.Errorf("--type %q: give container, image, network or volume", kind)
 }
 
 // imageDetails are printed with Docker's names.

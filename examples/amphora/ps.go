@@ -21,7 +21,7 @@ var psCommand = command{
 		var format string
 		last := -1
 		f.bool(&all, "a,all", "Show all containers (default shows just running)")
-		each(f, "f,filter", "Filter output by `condition`: status=, name=, id=, label=, ancestor= or volume=", func(s string) error {
+		each(f, "f,filter", "Filter output by `condition`: status=, name=, id=, label=, ancestor=, volume=, network= or publish=", func(s string) error {
 			return containerFilter(&filter, s)
 		})
 		f.text(&format, "format", "Print json, or by a `template` such as '{{.Names}}'")
@@ -69,6 +69,10 @@ func containerFilter(f *container.Filter, s string) error {
 		f.Image = append(f.Image, v)
 	case "volume":
 		f.Volume = append(f.Volume, v)
+	case "network":
+		f.Network = append(f.Network, v)
+	case "publish":
+		f.Publish = append(f.Publish, v)
 	case "label":
 		if f.Label == nil {
 			f.Label = map[string]string{}
@@ -76,7 +80,7 @@ func containerFilter(f *container.Filter, s string) error {
 		k, v, _ := strings.Cut(v, "=")
 		f.Label[k] = v
 	default:
-		return fmt.Errorf("unknown filter %q: use status, name, id, label, ancestor or volume", key)
+		return fmt.Errorf("unknown filter %q: use status, name, id, label, ancestor, volume, network or publish", key)
 	}
 	return nil
 }
@@ -84,20 +88,20 @@ func containerFilter(f *container.Filter, s string) error {
 // psRow is a line of ps, with the names that Docker's templates use.
 type psRow struct {
 	ID, Image, Command, CreatedAt, RunningFor, State, Status, Names string
-	Labels, Mounts, Networks                                        string
+	Labels, Mounts, Networks, Ports                                 string
 }
 
 var psTable = table[psRow]{
-	columns: []string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"},
+	columns: []string{"CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"},
 	quiet:   func(r psRow) string { return r.ID },
 	cells: func(r psRow) []string {
-		return []string{r.ID, r.Image, r.Command, r.RunningFor, r.Status, r.Names}
+		return []string{r.ID, r.Image, r.Command, r.RunningFor, r.Status, r.Ports, r.Names}
 	},
 }
 
 func newPsRow(i *container.Info, full bool) psRow {
 	r := psRow{
-		ID: i.ID, Image: i.Image, Command: strings.Join(i.Command, " "), Names: i.Name, Networks: i.Network,
+		ID: i.ID, Image: i.Image, Command: strings.Join(i.Command, " "), Names: i.Name, Networks: i.Network, Ports: portColumn(i),
 		CreatedAt: i.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: age(i.Created),
 		State: string(i.Status), Status: status(i),
 	}
@@ -117,10 +121,16 @@ func newPsRow(i *container.Info, full bool) psRow {
 	for _, k := range slices.Sorted(maps.Keys(i.Labels)) {
 		r.Labels += "," + k + "=" + i.Labels[k]
 	}
+	if len(i.Networks) > 0 {
+		r.Networks = ""
+	}
+	for _, n := range i.Networks {
+		r.Networks += "," + n.Network
+	}
 	for _, v := range i.Volumes {
 		r.Mounts += "," + v.Name
 	}
-	r.Labels, r.Mounts = strings.TrimPrefix(r.Labels, ","), strings.TrimPrefix(r.Mounts, ",")
+	r.Labels, r.Mounts, r.Networks = strings.TrimPrefix(r.Labels, ","), strings.TrimPrefix(r.Mounts, ","), strings.TrimPrefix(r.Networks, ",")
 	return r
 }
 

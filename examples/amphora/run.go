@@ -90,6 +90,9 @@ func (o *createOptions) create(ctx context.Context, a *app, args []string) (*con
 			return nil, fmt.Errorf("container ID file %s exists: make sure the other container isn't running, or delete it", o.cidfile)
 		}
 	}
+	if warning := o.dropPorts(); warning != "" {
+		fmt.Fprintln(a.stderr, warning)
+	}
 	eng, err := a.engine(ctx)
 	if err != nil {
 		return nil, err

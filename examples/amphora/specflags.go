@@ -18,6 +18,7 @@ type specFlags struct {
 	container.Spec
 	labels, labelFiles, envFiles []string
 	entrypoint                   string
+	first                        network.Endpoint // what is said of the first network by flags of its own
 	f                            *flags
 }
 
@@ -48,32 +49,6 @@ func (s *specFlags) define(f *flags) {
 	value(f, &s.Restart, "restart", "Restart `policy`: no, on-failure[:max-retries], always, unless-stopped", parseRestart)
 	f.text(&s.Log.Driver, "log-driver", "Log `driver`: json-file (default) or none")
 	each(f, "log-opt", "Log `option`: max-size=BYTES or max-file=NUMBER", s.logOption)
-}
-
-func (s *specFlags) defineNetwork(f *flags) {
-	connect := func(n string) error {
-		s.Networks = append(s.Networks, network.Endpoint{Network: n})
-		return nil
-	}
-	each(f, "network", "Connect to a `network`: its name, bridge (default), none, host or container:NAME", connect)
-	each(f, "net", "The same as --network (`network`)", connect)
-	each(f, "add-host", "Add a custom host-to-IP mapping (`host:ip`)", func(h string) error {
-		if name, addr, ok := strings.Cut(h, "="); ok {
-			h = name + ":" + addr
-		}
-		s.ExtraHosts = append(s.ExtraHosts, h)
-		return nil
-	})
-	each(f, "p,publish", "Publish a `port` of the container: [[address:]host:]port[/protocol]", func(p string) error {
-		ports, err := network.ParsePort(p)
-		s.Ports = append(s.Ports, ports...)
-		return err
-	})
-	f.bool(&s.PublishAll, "P,publish-all", "Publish all exposed ports to random ports")
-	f.list(&s.Expose, "expose", "Expose a port or a range of ports")
-	f.list(&s.DNS.Servers, "dns", "Set custom DNS servers")
-	f.list(&s.DNS.Search, "dns-search", "Set custom DNS search domains")
-	f.list(&s.DNS.Options, "dns-option", "Set DNS options")
 }
 
 func (s *specFlags) defineMounts(f *flags) {
@@ -119,8 +94,10 @@ func (s *specFlags) complete(args []string) error {
 	if s.Env, err = environment(s.envFiles, s.Env); err != nil {
 		return err
 	}
-	s.Labels, err = labels(s.labelFiles, s.labels)
-	return err
+	if s.Labels, err = labels(s.labelFiles, s.labels); err != nil {
+		return err
+	}
+	return s.connectFirst()
 }
 
 func parseRestart(s string) (r container.Restart, err error) {

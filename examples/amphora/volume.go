@@ -33,7 +33,7 @@ var volumeCreate = command{
 			if spec.Labels, err = labels(nil, pairs); err != nil {
 				return err
 			}
-			if spec.Options, err = labels(nil, opts); err != nil {
+			if spec.Options, err = driverOptions(opts); err != nil {
 				return err
 			}
 			eng, err := a.engine(ctx)
@@ -53,26 +53,9 @@ var volumeInspect = command{
 	name: "inspect", args: "VOLUME [VOLUME...]", summary: "Display detailed information on one or more volumes",
 	min: 1, max: -1,
 	setup: func(f *flags) action {
-		var format string
-		f.text(&format, "f,format", "Format output using a `template`, such as '{{.Source}}'")
-		return func(ctx context.Context, a *app, args []string) error {
-			eng, err := a.engine(ctx)
-			if err != nil {
-				return err
-			}
-			found := []any{}
-			failed := a.eachName(ctx, args, func(name string) error {
-				v, err := inspect(ctx, eng, "volume", name)
-				if err == nil {
-					found = append(found, v)
-				}
-				return err
-			})
-			if err := printJSON(a.stdout, format, found); err != nil {
-				return err
-			}
-			return failed
-		}
+		o := inspectOptions{kind: "volume"}
+		f.text(&o.format, "f,format", "Format output using a `template`, such as '{{.Source}}'")
+		return o.print
 	},
 }
 
