@@ -42,7 +42,7 @@ func (c *CNI) Add(ctx context.Context, req *Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := supported(); err != nil {
+	if err := errors.Join(supported(), ctx.Err()); err != nil {
 		return nil, err
 	}
 	if err := req.valid(list); err != nil {

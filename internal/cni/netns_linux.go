@@ -71,7 +71,7 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
-// routes opens a netlink handle for links, addresses and routes in the
+// openNetlink opens a handle for links, addresses and routes in the
 // namespace of the calling thread.
 func openNetlink() (*netlink.Handle, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -97,26 +97,4 @@ func dump[T any](f func() ([]T, error)) ([]T, error) {
 func isNotFound(err error) bool {
 	var missing netlink.LinkNotFoundError
 	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV)
-}
-
-// Loopback brings up the loopback interface of a namespace.
-func Loopback(netns string) error {
-	f, err := openNetNS(netns)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return inNetNS(f, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		// Index 1 in every namespace.
-		lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
-		if err := h.LinkSetUp(lo); err != nil {
-			return fmt.Errorf("bring up lo in %s: %w", netns, fault.Opaque(err))
-		}
-		return nil
-	})
 }

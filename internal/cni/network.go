@@ -63,6 +63,9 @@ type network struct {
 // forwards says whether the host routes for the network.
 func (n *network) forwards() bool { return len(n.gateways) > 0 && !n.filter.Internal }
 
+func (n *network) has4() bool {
+	return slices.ContainsFunc(n.filter.Subnets, func(p netip.Prefix) bool { return p.Addr().Is4() })
+}
 func (n *network) has6() bool {
 	return slices.ContainsFunc(n.filter.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() })
 }

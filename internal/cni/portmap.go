@@ -147,21 +147,3 @@ func (portmapPlugin) status(x *call) error {
 	_, err := x.c.opts.Table.Owners()
 	return err
 }
-
-// firewallPlugin has nothing to do for an attachment: what it says of the
-// network is part of the bridge's entry in the filter (see networkOf).
-type firewallPlugin struct{}
-
-func (firewallPlugin) validate(conf []byte) error { return unmarshal(conf, new(firewallConf)) }
-
-func (firewallPlugin) add(x *call) (*types100.Result, error) {
-	if x.prev == nil {
-		return nil, fault.Invalid("firewall must come after a plugin that makes an interface")
-	}
-	return x.prev, nil
-}
-
-func (firewallPlugin) check(*call) error     { return nil }
-func (firewallPlugin) del(*call) error       { return nil }
-func (firewallPlugin) gc(*call, []Key) error { return nil }
-func (firewallPlugin) status(*call) error    { return nil }

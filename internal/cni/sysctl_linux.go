@@ -123,19 +123,21 @@ func (c *CNI) forward(ctx context.Context, n *network) error {
 	s := sysctls(c.proc)
 	four, _ := s.get(forward4)
 	changed, _ := c.ChangedSysctls()
-	if four != "1" || changed[forward4] != "" || changed[forward6] != "" {
+	if n.has4() && four != "1" || changed[forward4] != "" || changed[forward6] != "" {
 		if err := c.opts.Table.Seal(); err != nil {
 			return err
 		}
 	}
 	step.At("cni.forward.sealed")
-	if err := c.change(forward4, "1"); err != nil {
-		return err
+	if n.has4() {
+		if err := c.change(forward4, "1"); err != nil {
+			return err
+		}
 	}
-	if !n.has6() {
-		return nil
+	if n.has6() {
+		return c.forward6(n.filter.Name)
 	}
-	return c.forward6(n.filter.Name)
+	return nil
 }
 
 // forward6 does it for IPv6. Since 6.17 single interfaces can be made to

@@ -209,14 +209,12 @@ func (c *CNI) finish(ctx context.Context, h *netlink.Handle, n *network, bridge 
 			return err
 		}
 	}
-	if s.has("net/ipv6/conf/" + name) {
-		// A container must not be the host's router; nobody has the address that
-		// the bridge gives itself.
-		for setting, value := range map[string]string{"accept_ra": "0", "accept_dad": "0", "accept_redirects": "0"} {
-			if err := s.set("net/ipv6/conf/"+name+"/"+setting, value); err != nil {
-				return err
-			}
+	if v6 := "net/ipv6/conf/" + name + "/"; s.has(v6) {
+		// A container must not be the host's router.
+		if err := errors.Join(s.set(v6+"accept_ra", "0"), s.set(v6+"accept_redirects", "0")); err != nil {
+			return err
 		}
+		s.set(v6+"accept_dad", "0") // nobody has the address that the bridge gives itself
 	}
 	for _, gw := range n.gateways {
 		if err := addAddress(h, bridge, gw); err != nil {
@@ -228,13 +226,14 @@ func (c *CNI) finish(ctx context.Context, h *netlink.Handle, n *network, bridge 
 		return err
 	}
 	step.At("cni.bridge.filtered")
-	settings := []string{"arp_notify=1", "accept_redirects=0", "send_redirects=0"}
-	if n.forwards() {
-		settings = append(settings, "route_localnet=1")
+	v4 := "net/ipv4/conf/" + name + "/"
+	s.set(v4+"arp_notify", "1") // these two can be done without
+	s.set(v4+"send_redirects", "0")
+	if err := s.set(v4+"accept_redirects", "0"); err != nil {
+		return err
 	}
-	for _, setting := range settings {
-		setting, value, _ := strings.Cut(setting, "=")
-		if err := s.set("net/ipv4/conf/"+name+"/"+setting, value); err != nil {
+	if n.forwards() && n.has4() {
+		if err := s.set(v4+"route_localnet", "1"); err != nil {
 			return err
 		}
 	}

@@ -174,6 +174,35 @@ func TestForwardingIsTurnedOn(t *testing.T) {
 	}
 }
 
+// A network of one family does not touch the other.
+func TestOneFamily(t *testing.T) {
+	for _, four := range []bool{true, false} {
+		l := newLab(t)
+		routing(t, "0")
+		t.Cleanup(func() { routing(t, "1") })
+		subnet := l.subnet6()
+		if four {
+			subnet = l.subnet4()
+		}
+		conflist := []byte(fmt.Sprintf(`{"cniVersion":"1.1.0","name":%q,"plugins":[{"type":"bridge","bridge":%q,"isGateway":true,
+			"ipam":{"type":"host-local","ranges":[[{"subnet":%q}]],"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}}]}`, l.network(), l.bridge(), subnet))
+		ns := newNS(t)
+		res := l.mustAdd("c1", ns, "eth0", func(r *Request) { r.Conflist = conflist })
+		if len(res.Addresses) != 1 || len(res.MAC) != 6 || res.MAC[0] != 2 || res.MAC[1] != 0x42 {
+			t.Errorf("%+v", res)
+		}
+		talk(t, "", ns, netJoin(res.Addresses[0].Addr(), 80))
+		if got, _ := sysctls("/proc/sys").get(forward4); got == "1" != four {
+			t.Errorf("%s: ip_forward is %s", subnet, got)
+		}
+		if err := errors.Join(l.Check(t.Context(), &Request{Conflist: conflist, ID: "c1", NetNS: ns, IfName: "eth0"}),
+			l.GC(t.Context(), conflist, nil), l.Down(t.Context(), conflist)); err != nil {
+			t.Error(err)
+		}
+		l.clean("after GC")
+	}
+}
+
 // Kernels before 6.17, by a directory that looks like theirs.
 func TestForwarding6BeforeForce(t *testing.T) {
 	l := newLab(t)
@@ -226,6 +255,7 @@ func TestReadOnlySysctl(t *testing.T) {
 	}
 	l.CNI.proc = ro
 	n := &network{name: "x"}
+	n.filter.Subnets = append(n.filter.Subnets, l.subnet4())
 	err := l.forward(t.Context(), n)
 	if !errors.Is(err, fs.ErrPermission) || !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "sysctl -w net.ipv4.ip_forward=1") {
 		t.Errorf("%v", err)

@@ -20,8 +20,8 @@ type Want struct {
 	Addresses []netip.Addr // must be had; at most one for each set
 	Prefer    []netip.Addr // are had when they are free
 
-	// Taken, when not nil, says whether an address is promised to somebody else
-	// and says to whom.
+	// Taken, when not nil, says whether an address is promised to somebody else.
+	// It is called with the network's lock held.
 	Taken func(netip.Addr) (bool, error)
 }
 

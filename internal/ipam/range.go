@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -140,5 +139,5 @@ func subnets(sets []Set) string {
 	for _, s := range sets {
 		all = append(all, s.subnets())
 	}
-	return fmt.Sprint(strings.Join(all, ", "))
+	return strings.Join(all, ", ")
 }
