@@ -27,7 +27,12 @@ func (n *Network) Name() string { return n.name }
 func (n *Network) ID() string   { return n.id }
 
 // Remove is [Manager.Remove] of this network.
-func (n *Network) Remove(ctx context.Context) error { return n.m.Remove(ctx, n.id) }
+func (n *Network) Remove(ctx context.Context) error {
+	if n.name == None || n.name == Host {
+		return n.m.Remove(ctx, n.name)
+	}
+	return n.m.Remove(ctx, n.id)
+}
 
 // Inspect returns what the network is now, and who is attached.
 func (n *Network) Inspect(ctx context.Context) (*Info, error) {
