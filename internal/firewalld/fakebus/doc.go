@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package fakebus is for Linux.
+package fakebus
