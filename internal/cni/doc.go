@@ -13,6 +13,7 @@
 package cni
 
 import (
+	"context"
 	"net"
 	"net/netip"
 
@@ -39,9 +40,20 @@ type Options struct {
 	Path     []string // directories of plugin binaries (CNI_PATH)
 	Table    Filter
 
+	// Firewall lets bridges pass that are about to be used, and forgets them.
+	// Its failures fail nothing. May be nil.
+	Firewall Firewall
+
 	// Taken says whether an address is promised to somebody else than id: to a
 	// container that is not running now and will want it back. May be nil.
 	Taken func(network string, addr netip.Addr, id string) (bool, error)
+}
+
+// Firewall is another filter of the host that forwarded packets have to pass:
+// firewalld's.
+type Firewall interface {
+	Trust(ctx context.Context, bridges ...string) error
+	Distrust(ctx context.Context, bridges ...string) error
 }
 
 // CNI attaches and detaches. It is safe for concurrent use, in any number of
@@ -62,7 +74,9 @@ const Builtin = "builtin"
 
 // Request is one attachment.
 type Request struct {
-	Conflist []byte // Del, Check: nil means the one that ADD was done with
+	// Conflist is the network. Del and Check go by the one that ADD was done with,
+	// as long as the cache has it.
+	Conflist []byte
 	ID       string
 	// NetNS is the path of the namespace, for example /proc/self/fd/7. Empty in
 	// Del: the namespace is gone or will be, with its links, which are not touched.

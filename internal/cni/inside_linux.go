@@ -17,7 +17,7 @@ import (
 
 // configure gives the interface in the namespace, in which the calling thread
 // is, its addresses and routes.
-func (x *call) configure(result *types100.Result) error {
+func (x *call) configure(result *types100.Result, station bool) error {
 	h, err := openNetlink()
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (x *call) configure(result *types100.Result) error {
 	if err != nil {
 		return fmt.Errorf("look for %s in the namespace of %s: %w", x.ifname, x.id, fault.Opaque(err))
 	}
-	if err := x.settings(result); err != nil {
+	if err := x.settings(result, station); err != nil {
 		return err
 	}
 	for _, ip := range result.IPs {
@@ -47,16 +47,25 @@ func (x *call) configure(result *types100.Result) error {
 }
 
 // settings prepares the interface. Only what IPv6 cannot do without is worth an
-// error; the rest saves the second of address detection, and tells neighbours
-// that an address has moved.
-func (x *call) settings(result *types100.Result) error {
+// error; the rest saves the second of address detection, tells neighbours that
+// an address has moved, and keeps a container of a bridge network from being its
+// neighbours' router: those need no autoconfiguration, stations of a real
+// network (macvlan) may.
+func (x *call) settings(result *types100.Result, station bool) error {
 	s := sysctls(x.c.proc)
 	s.set("net/ipv4/conf/"+x.ifname+"/arp_notify", "1")
-	if !slices.ContainsFunc(result.IPs, func(ip *types100.IPConfig) bool { return prefixOf(ip.Address).Addr().Is6() }) {
-		return nil
+	v6 := "net/ipv6/conf/" + x.ifname + "/"
+	if !station {
+		s.set(v6+"accept_ra", "0")
 	}
-	s.set("net/ipv6/conf/"+x.ifname+"/accept_dad", "0")
-	return s.set("net/ipv6/conf/"+x.ifname+"/disable_ipv6", "0")
+	if slices.ContainsFunc(result.IPs, func(ip *types100.IPConfig) bool { return prefixOf(ip.Address).Addr().Is6() }) {
+		s.set(v6+"accept_dad", "0")
+		return s.set(v6+"disable_ipv6", "0")
+	}
+	if !station && len(result.IPs) > 0 {
+		s.set(v6+"disable_ipv6", "1")
+	}
+	return nil
 }
 
 // routeOf is the kernel's form of a route of the result: without a gateway of

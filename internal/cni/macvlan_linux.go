@@ -112,7 +112,7 @@ func (macvlanPlugin) add(x *call) (*types100.Result, error) {
 	}
 	x.hostLink = x.ifname // of ours: undo may remove it
 	step.At("cni.add.linked")
-	if err := inNetNS(ns, func() error { return x.configure(result) }); err != nil {
+	if err := inNetNS(ns, func() error { return x.configure(result, true) }); err != nil {
 		return nil, err
 	}
 	result.DNS = conf.DNS

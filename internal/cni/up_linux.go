@@ -49,6 +49,9 @@ func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 		if err := c.removeBridge(h, n); err != nil {
 			return err
 		}
+		if c.opts.Firewall != nil && n.forwards() {
+			c.opts.Firewall.Distrust(ctx, n.filter.Name) // else it stays there until firewalld ends
+		}
 		step.At("cni.down.removed")
 		if err := c.opts.Table.RemoveBridge(n.filter); err != nil {
 			return err
@@ -243,6 +246,9 @@ func (c *CNI) finish(ctx context.Context, h *netlink.Handle, n *network, bridge 
 		}
 		if err := c.opts.Table.PassForeign(); err != nil {
 			return err
+		}
+		if c.opts.Firewall != nil {
+			c.opts.Firewall.Trust(ctx, name) // whoever is left out is told by Check
 		}
 	}
 	step.At("cni.bridge.forwarding")

@@ -192,6 +192,14 @@ func TestOneFamily(t *testing.T) {
 			t.Errorf("%+v", res)
 		}
 		talk(t, "", ns, netJoin(res.Addresses[0].Addr(), 80))
+		in(t, ns, func() error {
+			for name, want := range map[string]string{"accept_ra": "0", "disable_ipv6": map[bool]string{true: "1", false: "0"}[four]} {
+				if got, err := sysctls("/proc/sys").get("net/ipv6/conf/eth0/" + name); got != want {
+					t.Errorf("%s: %s is %q, %v", subnet, name, got, err)
+				}
+			}
+			return nil
+		})
 		if got, _ := sysctls("/proc/sys").get(forward4); got == "1" != four {
 			t.Errorf("%s: ip_forward is %s", subnet, got)
 		}
