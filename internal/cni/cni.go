@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,10 +76,14 @@ func (c *CNI) undo(ctx context.Context, r *run) error {
 	defer cancel()
 	r.undoing = true
 	rt := r.req.runtimeConf(r.list, r.plan)
-	if err := c.libcni(r).DelNetworkList(ctx, r.chain("DEL", rt), rt); err != nil {
-		return fmt.Errorf("undo: %w", err)
+	list := r.chain("DEL", rt)
+	err := c.libcni(r).DelNetworkList(ctx, list, rt)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// A binary that failed has stopped it: what is ours goes all the same.
+	list.Plugins = slices.DeleteFunc(list.Plugins, func(p *libcni.PluginConfig) bool { return r.plan[p.Network.Type] != Builtin })
+	return fmt.Errorf("undo: %w", errors.Join(err, c.libcni(r).DelNetworkList(ctx, list, rt)))
 }
 
 // Check says whether an attachment is still as ADD left it.

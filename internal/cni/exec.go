@@ -31,7 +31,6 @@ type plugin interface {
 // run is one operation on one network: it is the invoke.Exec that libcni gets,
 // and what the plugins of a chain know beyond their configuration.
 type run struct {
-	invoke.RawExec
 	version.PluginDecoder
 	c    *CNI
 	list *libcni.NetworkConfigList
@@ -63,7 +62,7 @@ func (r *run) FindInPath(typ string, paths []string) (string, error) {
 func (r *run) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	typ, ok := strings.CutPrefix(path, scheme)
 	if !ok {
-		return r.RawExec.ExecPlugin(ctx, path, stdin, forOthers(environ))
+		return runBinary(ctx, path, stdin, forOthers(environ))
 	}
 	x := &call{ctx: ctx, run: r, conf: stdin}
 	for _, e := range environ {

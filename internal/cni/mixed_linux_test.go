@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -248,6 +249,35 @@ func TestCancelledAddIsUndone(t *testing.T) {
 		t.Error(err)
 	}
 	l.clean("after a cancelled ADD")
+}
+
+// Binaries that hang, that say nothing sensible, that cannot be run.
+func TestBadBinaries(t *testing.T) {
+	l := newLab(t)
+	l.down()
+	for name, c := range map[string]struct{ script, text string }{
+		"hang":    {"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\nsleep 60\n", "was ended: context deadline exceeded"},
+		"mute":    {"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\nexit 3\n", "exit status 3"},
+		"chatty":  {"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho oops >&2; echo no json; exit 1\n", "no json\n oops"},
+		"garbage": {"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho no json\n", "invalid character"},
+		"broken":  {"#!/nonexistent\n", "run plugin"},
+	} {
+		bin := filepath.Join(l.dir, "bin")
+		if err := errors.Join(os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(bin, name), []byte(c.script), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		if name == "hang" {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+		}
+		_, err := l.Add(ctx, &Request{Conflist: l.conflistWith("", fmt.Sprintf(`,{"type":%q}`, name)), ID: "c1", NetNS: newNS(t), IfName: "eth0"})
+		if err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.clean(name) // also when DEL fails: "broken"
+	}
 }
 
 func TestPortConflict(t *testing.T) {

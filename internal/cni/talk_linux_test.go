@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/amphora-go/amphora/internal/nft"
 )
 
 func netJoin(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
@@ -107,6 +109,14 @@ func TestTraffic(t *testing.T) {
 		talkVia(t, a, a, addr, netJoin(gw, 8081)) // hairpin
 	}
 	talkVia(t, "", a, netJoin(ra.Addresses[0].Addr(), 80), "127.0.0.1:8081")
+	// Somebody flushed the rules: the next attachment has all it needs.
+	if err := l.opts.Table.(*nft.Table).Drop(); err != nil {
+		t.Fatal(err)
+	}
+	c := newNS(t)
+	rc := l.mustAdd("c3", c, "eth0", func(r *Request) { r.Ports = []Port{{Protocol: "tcp", HostPort: 8083, Container: 80}} })
+	talkVia(t, b, c, netJoin(rc.Addresses[0].Addr(), 80), netJoin(ra.Gateways[0], 8083))
+	l.mustDel("c3", c, "eth0")
 	l.mustDel("c1", a, "eth0")
 	l.mustDel("c2", b, "eth0")
 	l.clean("after DEL")

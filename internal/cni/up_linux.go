@@ -49,7 +49,7 @@ func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 		if err := c.removeBridge(h, n); err != nil {
 			return err
 		}
-		if c.opts.Firewall != nil && n.forwards() {
+		if c.opts.Firewall != nil {
 			c.opts.Firewall.Distrust(ctx, n.filter.Name) // else it stays there until firewalld ends
 		}
 		step.At("cni.down.removed")
@@ -244,12 +244,14 @@ func (c *CNI) finish(ctx context.Context, h *netlink.Handle, n *network, bridge 
 		if err := c.forward(ctx, n); err != nil {
 			return err
 		}
-		if err := c.opts.Table.PassForeign(); err != nil {
-			return err
-		}
-		if c.opts.Firewall != nil {
-			c.opts.Firewall.Trust(ctx, name) // whoever is left out is told by Check
-		}
+	}
+	// With net.bridge.bridge-nf-call-iptables, which Docker turns on, others'
+	// filters see what stays on one bridge, too.
+	if err := c.opts.Table.PassForeign(); err != nil {
+		return err
+	}
+	if c.opts.Firewall != nil {
+		c.opts.Firewall.Trust(ctx, name) // whoever is left out is told by Check
 	}
 	step.At("cni.bridge.forwarding")
 	if err := h.LinkSetUp(bridge); err != nil {
