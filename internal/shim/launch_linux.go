@@ -77,7 +77,9 @@ func (l *Process) spawn(base string) (*wire.Conn, *exec.Cmd, error) {
 	err = cmd.Start()
 	if group != nil {
 		group.Close()
-		if errors.Is(err, unix.ENODEV) { // the group went with the last that was in it
+		// The group went with the last that was in it, before (ENOENT) or after
+		// (ENODEV) the kernel took hold of it for the clone.
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 			cmd = l.command(path, theirs, nil)
 			err = cmd.Start()
 		}
