@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/internal/testenv"
 )
 
@@ -32,6 +34,9 @@ func TestCommandLine(t *testing.T) {
 		"Images":                    testImages,
 		"Pull":                      testPull,
 		"Volumes":                   testVolumes,
+		"Networks":                  testNetworks,
+		"Connections":               testConnections,
+		"Ports":                     testPorts,
 		"EventsAndCare":             testEventsAndCare,
 		"Terminal":                  testTerminal,
 		"InterruptOnTerminal":       testInterruptOnTerminal,
@@ -61,10 +66,23 @@ func newCLI(t *testing.T, bin string) *cli {
 		if ids := strings.Fields(c.run("ps", "-aq").stdout); len(ids) > 0 {
 			c.run(append([]string{"rm", "-fv"}, ids...)...)
 		}
+		c.removeBridges()
 	})
 	r := c.runInput(testenv.RootfsTar(t), "import", "-c", "ENV PATH=/bin", "-", "box")
 	r.want(t, 0, "sha256:")
 	return c
+}
+
+// removeBridges takes away what the program keeps for the next invocation: an
+// Engine does so when it is closed.
+func (c *cli) removeBridges() {
+	eng, err := amphora.Open(context.Background(), &amphora.Options{Root: c.args[1], State: c.args[3]})
+	if err == nil {
+		err = eng.Close()
+	}
+	if err != nil {
+		c.t.Error(err)
+	}
 }
 
 type result struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/amphora-go/amphora/network"
 )
@@ -40,11 +41,24 @@ var networkDisconnect = command{
 			if !force || !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			n, err := a.eng.Networks().Get(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return a.eng.Networks().Detach(ctx, args[1], n.Name())
+			return a.detach(ctx, args[0], args[1], err)
 		}
 	},
+}
+
+// detach disconnects what is no container: if there is nothing of that name
+// either, the error stays what it was.
+func (a *app) detach(ctx context.Context, name, id string, err error) error {
+	n, nerr := a.eng.Networks().Get(ctx, name)
+	if nerr != nil {
+		return nerr
+	}
+	info, nerr := n.Inspect(ctx)
+	if nerr != nil {
+		return nerr
+	}
+	if !slices.ContainsFunc(info.Attached, func(at network.Attachment) bool { return at.ID == id }) {
+		return err
+	}
+	return a.eng.Networks().Detach(ctx, id, n.Name())
 }

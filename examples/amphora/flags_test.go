@@ -91,17 +91,7 @@ func TestFlagErrors(t *testing.T) {
 // TestRunFlags checks what some of run's flags make of a Spec.
 func TestRunFlags(t *testing.T) {
 	t.Setenv("FROM_HERE", "1")
-	spec := func(args ...string) (*specFlags, error) {
-		var s specFlags
-		f := newFlags()
-		s.define(f)
-		rest, err := f.parse(args, true)
-		if err != nil {
-			return nil, err
-		}
-		return &s, s.complete(rest)
-	}
-	s, err := spec("-h", "box", "-e", "FROM_HERE", "-e", "GONE_HERE", "--ulimit", "nofile=10:20", "--restart", "on-failure:3", "--stop-timeout", "0",
+	s, err := parseSpec("-h", "box", "-e", "FROM_HERE", "-e", "GONE_HERE", "--ulimit", "nofile=10:20", "--restart", "on-failure:3", "--stop-timeout", "0",
 		"--security-opt", "no-new-privileges", "--security-opt", "seccomp:unconfined", "--log-opt", "max-size=1k", "--add-host", "db=::1",
 		"--network", "container:x", "-v", "./here:/there:ro", "--device", "/dev/null:r", "--entrypoint", "", "--sysctl", "a=b=c", "alpine", "ls", "-l")
 	if err != nil {
@@ -128,7 +118,7 @@ func TestRunFlags(t *testing.T) {
 	}
 	for _, bad := range [][]string{{}, {"--ulimit", "nofile", "a"}, {"--security-opt", "label=x", "a"}, {"--sysctl", "x", "a"}, {"--env-file", "/nowhere", "a"},
 		{"-v", "rel:ative", "a"}, {"--log-opt", "x=1", "a"}, {"-l", "=x", "a"}, {"--pids-limit", "3x", "a"}, {"--cpu-shares", "-3", "a"}} {
-		if _, err := spec(bad...); err == nil {
+		if _, err := parseSpec(bad...); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
