@@ -3,6 +3,7 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -10,14 +11,18 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// Foreign are the chains of others that drop what is forwarded from or to our
-// bridges, in the network namespace with that descriptor (0: the thread's). A
-// chain counts when its policy or an unconditional rule drops or rejects, also
-// in a chain that it always jumps to, and nothing before that accepts bridges
-// whose names begin with "amp". Rules with conditions are not judged.
+// Foreign are the chains of others that drop what is forwarded from or to
+// bridges, in the network namespace with that descriptor (0: the thread's);
+// without names, any whose names begin with "amp". A chain counts when its
+// policy or an unconditional rule drops or rejects, also in a chain that it
+// always jumps to, and nothing before that accepts all of the bridges by name,
+// in both directions. Rules with other conditions are not judged.
 //
 // iptables-legacy and chains that BPF programs attach cannot be seen.
-func Foreign(netns int) ([]Chain, error) {
+func Foreign(netns int, bridges ...string) ([]Chain, error) {
+	if len(bridges) == 0 {
+		bridges = []string{anyPrefix}
+	}
 	all, err := listChains(netns)
 	if err != nil {
 		return nil, explain(fmt.Errorf("list the chains of nftables: %w", err))
@@ -27,7 +32,7 @@ func Foreign(netns int) ([]Chain, error) {
 		if !forwards(c) || strings.HasPrefix(c.Table.Name, "amphora_") {
 			continue
 		}
-		w := walk{netns: netns, table: c.Table}
+		w := newWalk(netns, c.Table, bridges)
 		end, err := w.chain(c.Name, 0)
 		if err != nil {
 			return nil, explain(fmt.Errorf("read chain %s of table %s: %w", c.Name, c.Table.Name, err))
@@ -35,11 +40,11 @@ func Foreign(netns int) ([]Chain, error) {
 		if end == goesOn && dropsByPolicy(c) {
 			end, w.why = drops, "its policy is drop"
 		}
-		if end != drops || w.in && w.out {
+		if end != drops || len(w.left()) == 0 {
 			continue
 		}
 		f := Chain{Family: familyName(c.Table.Family), Table: c.Table.Name, Name: c.Name, Why: w.why}
-		f.Command = command(f, all)
+		f.Command = command(f, all, w.left())
 		found = append(found, f)
 	}
 	return found, nil
@@ -78,11 +83,31 @@ func familyName(f nftables.TableFamily) string {
 	return ""
 }
 
-// command is what an administrator runs so that the chain lets us pass.
-func command(c Chain, all []*nftables.Chain) string {
+// command is what an administrator runs so that the chain lets bridges pass:
+// all of ours by their common prefix, those with other names one by one.
+func command(c Chain, all []*nftables.Chain, bridges []string) string {
+	var names []string
+	for _, b := range bridges {
+		if strings.HasPrefix(b, anyPrefix) {
+			b = anyPrefix + "*"
+		}
+		if !slices.Contains(names, b) {
+			names = append(names, b)
+		}
+	}
+	var parts []string
+	each := func(f func(name string) string) {
+		for _, n := range names {
+			parts = append(parts, f(n))
+		}
+	}
+	plus := func(name string) string { return strings.Replace(name, "*", "+", 1) }
 	switch {
 	case c.Table == "firewalld":
-		return "firewall-cmd --permanent --zone=trusted --add-interface=" + anyPrefix + "+ && firewall-cmd --reload"
+		each(func(n string) string {
+			return "firewall-cmd --permanent --zone=trusted --add-interface=" + plus(n)
+		})
+		return strings.Join(append(parts, "firewall-cmd --reload"), " && ")
 	case c.Table == "filter" && c.Name == "FORWARD" && c.Family != "inet":
 		tool, chain := "iptables", "FORWARD"
 		if c.Family == "ip6" {
@@ -93,10 +118,16 @@ func command(c Chain, all []*nftables.Chain) string {
 				chain = other.Name
 			}
 		}
-		return fmt.Sprintf("%[1]s -I %[2]s -i %[3]s+ -j ACCEPT && %[1]s -I %[2]s -o %[3]s+ -j ACCEPT", tool, chain, anyPrefix)
+		each(func(n string) string {
+			return fmt.Sprintf("%[1]s -I %[2]s -i %[3]s -j ACCEPT && %[1]s -I %[2]s -o %[3]s -j ACCEPT", tool, chain, plus(n))
+		})
+		return strings.Join(parts, " && ")
 	}
 	insert := fmt.Sprintf("insert rule %s %s %s", c.Family, c.Table, c.Name)
-	return fmt.Sprintf(`nft '%[1]s iifname "%[2]s*" accept; %[1]s oifname "%[2]s*" accept'`, insert, anyPrefix)
+	each(func(n string) string {
+		return fmt.Sprintf(`%[1]s iifname "%[2]s" accept; %[1]s oifname "%[2]s" accept`, insert, n)
+	})
+	return "nft '" + strings.Join(parts, "; ") + "'"
 }
 
 // How a chain ends for a packet that no condition matches.
@@ -112,8 +143,27 @@ const (
 type walk struct {
 	netns   int
 	table   *nftables.Table
-	in, out bool // what comes from, and goes to, our bridges was accepted
+	bridges []string
+	in, out map[string]bool // bridges from which, and to which, all was accepted
 	why     string
+}
+
+func newWalk(netns int, table *nftables.Table, bridges []string) *walk {
+	return &walk{netns: netns, table: table, bridges: bridges, in: map[string]bool{}, out: map[string]bool{}}
+}
+
+// left are the bridges that nothing accepted so far.
+func (w *walk) left() []string {
+	return slices.DeleteFunc(slices.Clone(w.bridges), func(b string) bool { return w.in[b] && w.out[b] })
+}
+
+func (w *walk) accept(p pass) {
+	for _, b := range w.bridges {
+		if p.covers(b) {
+			w.in[b] = w.in[b] || p.key == expr.MetaKeyIIFNAME
+			w.out[b] = w.out[b] || p.key == expr.MetaKeyOIFNAME
+		}
+	}
 }
 
 // maxJumps is the kernel's own limit of nested jumps (NFT_JUMP_STACK_SIZE).
@@ -128,10 +178,8 @@ func (w *walk) chain(name string, depth int) (ending, error) {
 		return goesOn, err
 	}
 	for _, r := range rules {
-		if prefix, key, ok := r.passes(); ok && strings.HasPrefix(prefix, anyPrefix) {
-			w.in = w.in || key == expr.MetaKeyIIFNAME
-			w.out = w.out || key == expr.MetaKeyOIFNAME
-			if w.in && w.out {
+		if p, ok := r.passes(); ok {
+			if w.accept(p); len(w.left()) == 0 {
 				return accepts, nil
 			}
 		}

@@ -27,9 +27,9 @@ func forwardChain(t *testing.T, n *NS, family nftables.TableFamily, table, chain
 	must(t, conn.Flush())
 }
 
-func foreign(t *testing.T, n *NS) []nft.Chain {
+func foreign(t *testing.T, n *NS, bridges ...string) []nft.Chain {
 	t.Helper()
-	chains, err := nft.Foreign(n.FD())
+	chains, err := nft.Foreign(n.FD(), bridges...)
 	must(t, err)
 	return chains
 }
@@ -61,8 +61,12 @@ func TestPassForeign(t *testing.T) {
 		for range 2 {
 			must(t, tab.PassForeign())
 		}
-		if got := foreign(t, h.NS); len(got) != 0 {
+		if got := foreign(t, h.NS, a.Bridge, b.Bridge); len(got) != 0 {
 			t.Errorf("foreign chains %+v after PassForeign, want none", got)
+		}
+		// Another Root's bridge is not let pass by ours, nor one of another name.
+		if got := foreign(t, h.NS, a.Bridge, "amp0123000001", "mine0"); len(got) != 2 || !strings.Contains(got[0].Command, " -i amp+ ") || !strings.Contains(got[0].Command, " -o mine0 ") {
+			t.Errorf("foreign chains %+v for other bridges", got)
 		}
 		if _, err := exec.LookPath("iptables-nft"); err == nil { // it can read what we wrote
 			must(t, h.Do(func() error {
@@ -140,6 +144,21 @@ func TestForeign(t *testing.T) {
 	}
 	if len(want) != 0 {
 		t.Errorf("not found: %v", want)
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		return
+	}
+	for _, c := range foreign(t, n, "amp1", "mine0") { // "amp" is let pass by now
+		if c.Table == "firewalld" {
+			continue
+		}
+		if strings.Contains(c.Command, "amp") || !strings.Contains(c.Command, `"mine0"`) {
+			t.Errorf("command %s", c.Command)
+		}
+		must(t, n.Do(func() error { return exec.Command("sh", "-c", c.Command).Run() }))
+	}
+	if got := foreign(t, n, "amp1", "mine0"); len(got) != 1 {
+		t.Errorf("foreign chains %+v, want firewalld's", got)
 	}
 }
 

@@ -44,4 +44,4 @@ func FlushConntrack(netns int, ports []Port) error { return errLinux }
 func RedirectDNS(netns int, server netip.Addr, udp, tcp uint16) error { return errLinux }
 
 // Foreign needs Linux.
-func Foreign(netns int) ([]Chain, error) { return nil, errLinux }
+func Foreign(netns int, bridges ...string) ([]Chain, error) { return nil, errLinux }

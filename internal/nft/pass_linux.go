@@ -93,8 +93,8 @@ func (t *Table) passing(table *nftables.Table) (handles [len(passKeys)][]uint64,
 		return handles, nil
 	}
 	for _, r := range rules {
-		prefix, key, ok := r.passes()
-		if i := slices.Index(passKeys[:], key); ok && prefix == t.Prefix {
+		p, ok := r.passes()
+		if i := slices.Index(passKeys[:], p.key); ok && p.prefix && p.name == t.Prefix {
 			handles[i] = append(handles[i], r.handle)
 		}
 	}

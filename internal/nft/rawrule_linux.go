@@ -3,6 +3,7 @@ package nft
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -144,21 +145,33 @@ func targetName(data []byte) (string, bool) {
 	return "", false
 }
 
-// passes tells rules that accept what comes from, or goes to, interfaces whose
-// names begin with a prefix, and nothing else.
-func (r *rawRule) passes() (prefix string, key expr.MetaKey, ok bool) {
+// pass is a rule that accepts what comes from, or goes to, an interface, or
+// those whose names begin so.
+type pass struct {
+	key    expr.MetaKey
+	name   string
+	prefix bool
+}
+
+func (p pass) covers(iface string) bool {
+	return p.name == iface || p.prefix && strings.HasPrefix(iface, p.name)
+}
+
+// passes tells such rules, without any further condition.
+func (r *rawRule) passes() (pass, bool) {
 	if len(r.exprs) != 3 || r.exprs[0].name != "meta" || r.exprs[1].name != "cmp" {
-		return "", 0, false
+		return pass{}, false
 	}
 	var m expr.Meta
 	var c expr.Cmp
 	v, isVerdict := r.verdict(r.exprs[2])
 	if !isVerdict || v.Kind != expr.VerdictAccept ||
 		expr.Unmarshal(r.family, r.exprs[0].data, &m) != nil || expr.Unmarshal(r.family, r.exprs[1].data, &c) != nil {
-		return "", 0, false
+		return pass{}, false
 	}
-	if m.Key != expr.MetaKeyIIFNAME && m.Key != expr.MetaKeyOIFNAME || c.Op != expr.CmpOpEq || bytes.IndexByte(c.Data, 0) >= 0 {
-		return "", 0, false // with a NUL it is a whole name
+	if m.Key != expr.MetaKeyIIFNAME && m.Key != expr.MetaKeyOIFNAME || c.Op != expr.CmpOpEq {
+		return pass{}, false
 	}
-	return string(c.Data), m.Key, true
+	name, _, whole := bytes.Cut(c.Data, []byte{0})
+	return pass{m.Key, string(name), !whole}, true
 }
