@@ -25,6 +25,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/cni"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/firewalld"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/nft"
 	"github.com/amphora-go/amphora/internal/record"
@@ -41,6 +42,7 @@ type Store struct {
 	cni     *cni.CNI
 	table   *nft.Table
 	foreign []string // directories with conflists of other tools
+	bus     firewalld.Bus
 }
 
 // pluginDirs are where CNI plugins lie by the conventions of CNI and of Debian.
@@ -56,7 +58,7 @@ func Open(root *record.Root) *Store {
 	}
 	net := filepath.Join(root.State, "net")
 	s.cni = cni.New(cni.Options{RootID: root.ID, CacheDir: filepath.Join(net, "cache"), LeaseDir: filepath.Join(net, "leases"),
-		Path: path, Table: s.table, Taken: s.promised})
+		Path: path, Table: s.table, Firewall: s.bus, Taken: s.promised})
 	return s
 }
 

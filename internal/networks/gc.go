@@ -171,6 +171,7 @@ func (s *Store) orphans(all []*Network, owners, bridges map[string]bool) error {
 			continue
 		}
 		errs = multierror.Append(errs, s.table.RemoveBridge(nft.Bridge{Name: link}), RemoveLink(link))
+		s.bus.Distrust(context.Background(), link) // tidiness: no link has that name again
 	}
 	known := map[string]bool{}
 	for _, n := range all {
