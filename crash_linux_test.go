@@ -55,6 +55,16 @@ var scenarios = []scenario{
 	{name: "run", ops: []op{
 		{name: "run", do: runBox},
 	}},
+	{name: "network", like: "life", ops: []op{
+		{name: "make the network", do: createNetwork, done: fs.ErrExist},
+		{name: "create", do: createWired, done: fs.ErrExist},
+		{name: "start", do: onBox((*container.Container).Start), done: container.ErrRunning},
+		{name: "disconnect", needs: container.Running, do: onBox(unplugBox), done: fs.ErrNotExist},
+		{name: "connect", needs: container.Running, do: onBox(plugBox), done: fs.ErrExist},
+		{name: "stop", needs: container.Running, do: onBox(stopBox)},
+		{name: "remove", do: onBox(removeBox), done: fs.ErrNotExist},
+		{name: "remove the network", do: removeNetwork, done: fs.ErrNotExist},
+	}},
 }
 
 type scenario struct {
@@ -361,8 +371,10 @@ func (s *store) mended(t *testing.T, ops []op, k int, plan step.Plan) {
 		t.Errorf("%s, done again: %v", when, err)
 	}
 	s.clear(t)
-	if err := forget(t.Context(), eng); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+	for _, forget := range []func(context.Context, *amphora.Engine) error{forget, removeNetwork} {
+		if err := forget(t.Context(), eng); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
 	}
 	s.truth(t, when+", done again")
 	if !t.Failed() {

@@ -50,6 +50,7 @@ func (s *store) faults(ctx context.Context, eng *amphora.Engine) (faults []strin
 	faults = append(faults, v.directories()...)
 	faults = append(faults, v.kernel()...)
 	faults = append(faults, v.volumes(ctx, eng)...)
+	faults = append(faults, v.networks(ctx, eng)...)
 	return append(faults, v.events(ctx, eng)...)
 }
 

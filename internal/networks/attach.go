@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -274,71 +273,4 @@ func (s *Store) Publish(ctx context.Context, a *attachment.Attachment, ports []a
 		return err
 	}
 	return attachment.Write(s.root.State, a)
-}
-
-// Promise keeps an address for a container, also while it does not run. An
-// address that somebody has or was promised is fs.ErrExist.
-func (s *Store) Promise(ctx context.Context, network string, addr netip.Addr, id string) error {
-	if network == Default {
-		if _, err := s.EnsureDefault(ctx); err != nil {
-			return err
-		}
-	}
-	n, err := s.Get(ctx, network)
-	if err != nil {
-		return fault.New("network", network, fault.Opaque(err))
-	}
-	if err := n.allows(addr); err != nil {
-		return err
-	}
-	l, err := s.lock(ctx, flock.Exclusive)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	holder, err := s.holder(n.Name, addr)
-	if err != nil {
-		return err
-	}
-	if holder == id {
-		return nil
-	}
-	if holder == keeper {
-		return fault.Kind(fs.ErrExist, "the address %s of network %s is reserved: no container gets it", addr, n.Name)
-	}
-	if holder != "" {
-		return fault.Kind(fs.ErrExist, "the address %s of network %s is taken by container %s", addr, n.Name, record.Short(holder))
-	}
-	all, err := attachment.List(s.root.State, n.Name)
-	for _, a := range all {
-		if a.ID != id && slices.ContainsFunc(a.Addresses, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-			return fault.Kind(fs.ErrExist, "the address %s of network %s is in use by %s", addr, n.Name, who(a))
-		}
-	}
-	if err != nil {
-		return err
-	}
-	path := s.dir(".reserved", n.Name, addr.String())
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return trouble("keep the address", err)
-	}
-	os.Remove(path) // of a container that is gone
-	return trouble("keep the address", os.Symlink(id, path))
-}
-
-// Release gives the addresses back that a container was promised, on one
-// network, or on all with an empty name.
-func (s *Store) Release(network, id string) error {
-	if network == "" {
-		network = "*"
-	}
-	files, err := filepath.Glob(s.dir(".reserved", network, "*"))
-	for _, f := range files {
-		if holder, rerr := os.Readlink(f); rerr == nil && holder == id {
-			if rerr := os.Remove(f); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-				err = errors.Join(err, fault.Opaque(rerr))
-			}
-		}
-	}
-	return err
 }

@@ -5,7 +5,7 @@
 //
 //	Root/networks/<name>.conflist           a network; "amphora" in it is ours, the rest is CNI's
 //	Root/networks/.lock                     see below
-//	Root/networks/.reserved/<network>/<ip>  -> container id, or "network": an address that is kept for it, or from all
+//	Root/networks/.reserved/<network>/<ip>  a link to whom the address is kept for
 //	State/net/attached/<network>/           internal/attachment
 //	State/net/{leases,cache}/               internal/cni's
 //	State/net/open                          held shared by every engine that is open
@@ -19,7 +19,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -96,33 +95,6 @@ func (s *Store) Use(ctx context.Context) (*flock.Lock, error) {
 // inUse is not in Root, which may be on a disk that cannot be written. If
 // State is wiped, bridges may go too early: they are made again.
 func (s *Store) inUse() string { return filepath.Join(s.root.State, "net", "open") }
-
-// promised says whether an address is kept for another container than id.
-func (s *Store) promised(network string, addr netip.Addr, id string) (bool, error) {
-	holder, err := s.holder(network, addr)
-	return holder != "" && holder != id, err
-}
-
-// keeper stands for the network itself where a container's id would be.
-const keeper = "network"
-
-// holder is the container that was promised an address; empty: none.
-func (s *Store) holder(network string, addr netip.Addr) (string, error) {
-	id, err := os.Readlink(s.dir(".reserved", network, addr.String()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fault.Opaque(err)
-	}
-	if id == keeper {
-		return id, nil
-	}
-	if _, err := os.Stat(s.root.Path(id)); errors.Is(err, fs.ErrNotExist) {
-		return "", nil // it was removed by a process that was killed on the way
-	}
-	return id, nil
-}
 
 // trouble wraps a failure of the store's own directory.
 func trouble(doing string, err error) error {

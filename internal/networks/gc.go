@@ -150,7 +150,7 @@ func (s *Store) GC(ctx context.Context) error {
 		step.At("network.gc.judged")
 		errs = multierror.Append(errs, s.cni.GC(ctx, n.Conflist, keys))
 	}
-	errs = multierror.Append(errs, s.orphans(all, owners, bridges))
+	errs = multierror.Append(errs, s.orphans(all, owners, bridges), s.sweepPromises())
 	return errs.ErrorOrNil()
 }
 

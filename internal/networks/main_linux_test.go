@@ -55,7 +55,7 @@ type lab struct {
 	ns  string // path of a namespace with nothing in it
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	testenv.Root(t)
 	dir := testenv.Dir(t)
