@@ -31,8 +31,15 @@ const undoTime = 30 * time.Second
 // plugin declares it, so none sees it.
 const planKey = "amphora.plugins"
 
+// libcni keeps each network's attachments in a directory of its own: the names
+// of its files are network-id-interface, which "a-b", "c" and "a", "b-c" share.
 func (c *CNI) libcni(r *run) *libcni.CNIConfig {
-	return libcni.NewCNIConfigWithCacheDir(c.opts.Path, c.opts.CacheDir, r)
+	return libcni.NewCNIConfigWithCacheDir(c.opts.Path, c.cacheDir(r.list.Name), r)
+}
+
+func (c *CNI) cacheDir(network string) string { return filepath.Join(c.opts.CacheDir, network) }
+func (c *CNI) cacheResults(network string) string {
+	return filepath.Join(c.cacheDir(network), "results")
 }
 
 // Add attaches. What a failed one did is undone, also when ctx has ended. An
@@ -153,10 +160,8 @@ func recordedPlan(args map[string]any) map[string]string {
 
 // cacheFile is libcni's name for the record of an attachment.
 func (c *CNI) cacheFile(network string, req *Request) string {
-	return filepath.Join(c.cacheResults(), fmt.Sprintf("%s-%s-%s", network, req.ID, req.IfName))
+	return filepath.Join(c.cacheResults(network), fmt.Sprintf("%s-%s-%s", network, req.ID, req.IfName))
 }
-
-func (c *CNI) cacheResults() string { return filepath.Join(c.opts.CacheDir, "results") }
 
 // Status says whether the plugins of a network can do ADD now.
 func (c *CNI) Status(ctx context.Context, conflist []byte) error {

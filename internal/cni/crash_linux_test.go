@@ -193,6 +193,61 @@ func TestGCKeepsToItself(t *testing.T) {
 	b.clean("b")
 }
 
+// Owners that are too long for a link's alias.
+func TestLongNames(t *testing.T) {
+	l := newLab(t)
+	long := strings.Repeat("n", 100)
+	conflist := []byte(strings.ReplaceAll(string(l.conflist()), `"name":"`+l.network(), `"name":"`+long))
+	id := strings.Repeat("c", 140) // with the network's, a cache file's name must fit, too
+	keep, ns := newNS(t), newNS(t)
+	l.mustAdd(id+"1", ns, "eth0", func(r *Request) { r.Conflist = conflist })
+	res := l.mustAdd(id+"2", keep, "eth0", func(r *Request) { r.Conflist = conflist })
+	if err := l.GC(t.Context(), conflist, []Key{{ID: id + "2", IfName: "eth0"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.portsOn(); len(got) != 1 || got[0] != res.HostLink {
+		t.Errorf("%v, want %s alone", got, res.HostLink)
+	}
+	if err := l.Del(t.Context(), &Request{Conflist: conflist, ID: id + "2", NetNS: keep, IfName: "eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	l.clean("after DEL")
+	if err := l.Down(t.Context(), conflist); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Names that libcni's file names do not tell apart.
+func TestAlikeNames(t *testing.T) {
+	l := newLab(t)
+	l.down()
+	other := newLab(t)
+	rename := func(l *lab, name string) []byte {
+		return []byte(strings.ReplaceAll(string(l.conflist()), `"name":"`+l.network(), `"name":"`+name))
+	}
+	a, ab := rename(l, "a"), rename(other, "a-b")
+	other.dir, other.id = l.dir, l.id
+	other.table = l.table
+	other.CNI = New(other.options(l.table))
+	ns := newNS(t)
+	l.mustAdd("b-c", ns, "eth0", func(r *Request) { r.Conflist = a })
+	other.mustAdd("c", newNS(t), "eth0", func(r *Request) { r.Conflist = ab })
+	if err := other.GC(t.Context(), ab, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := &Request{Conflist: a, ID: "b-c", NetNS: ns, IfName: "eth0"}
+	for _, f := range []func(context.Context, *Request) error{l.Check, l.Del} {
+		if err := f(t.Context(), req); err != nil {
+			t.Error(err)
+		}
+	}
+	for conflist, l := range map[string]*lab{string(a): l, string(ab): other} {
+		if err := l.Down(t.Context(), []byte(conflist)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Five processes attach ten namespaces each, with neither bridge nor table
 // there.
 func TestCrowd(t *testing.T) {

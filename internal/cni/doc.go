@@ -35,7 +35,7 @@ type Filter interface {
 // Options is where a CNI keeps what and which filter it writes to.
 type Options struct {
 	RootID   string   // 8 hex digits: marks links as those of this Root
-	CacheDir string   // libcni's cache; the record of changed sysctls is written beside it
+	CacheDir string   // libcni's cache, a directory for each network; the record of changed sysctls is written beside it
 	LeaseDir string   // of host-local, unless a conflist names another with dataDir
 	Path     []string // directories of plugin binaries (CNI_PATH)
 	Table    Filter

@@ -95,15 +95,12 @@ func (r *run) gcPlugin(ctx context.Context, conf *libcni.PluginConfig, valid []K
 // in place, so a killed process leaves half a file. Nothing is lost with them,
 // as whatever they tell is found without.
 func (c *CNI) gcCache(network string, valid []Key) error {
-	entries, err := os.ReadDir(c.cacheResults())
+	entries, err := os.ReadDir(c.cacheResults(network))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.Opaque(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), network+"-") {
-			continue
-		}
-		path := filepath.Join(c.cacheResults(), e.Name())
+		path := filepath.Join(c.cacheResults(network), e.Name())
 		data, err := os.ReadFile(path)
 		if err != nil || isEntry(data) {
 			continue

@@ -45,7 +45,7 @@ func (l *lab) mustDel(id, ns, ifname string) {
 func (l *lab) clean(when string) {
 	l.t.Helper()
 	left := append(l.portsOn(), l.leaseFiles()...)
-	for _, dir := range []string{"net/cache/results", "net/leases/.index/" + l.network()} {
+	for _, dir := range []string{"net/cache/" + l.network() + "/results", "net/leases/.index/" + l.network()} {
 		entries, _ := os.ReadDir(filepath.Join(l.dir, dir))
 		for _, e := range entries {
 			left = append(left, e.Name())

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -33,7 +35,8 @@ func (c *CNI) Up(ctx context.Context, conflist []byte) error {
 	return err
 }
 
-// Down removes what Up made, and the leases' directory once it is empty. The
+// Down removes what Up made, and the directories of leases and cache once they
+// are empty. The
 // caller has made sure that nobody is attached. Bridges that others made stay.
 func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 	n, err := c.network(conflist)
@@ -63,6 +66,11 @@ func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 	}
 	if err := c.leases.Drop(ctx, list.Name); err != nil && !errors.Is(err, fault.ErrInUse) {
 		return err
+	}
+	for _, dir := range []string{c.cacheResults(list.Name), c.cacheDir(list.Name)} {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			return fault.Opaque(err)
+		}
 	}
 	return nil
 }
