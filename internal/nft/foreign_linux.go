@@ -18,7 +18,8 @@ import (
 // always jumps to, and nothing before that accepts all of the bridges by name,
 // in both directions. Rules with other conditions are not judged.
 //
-// iptables-legacy and chains that BPF programs attach cannot be seen.
+// Chains of iptables-legacy are Legacy's; those that BPF programs attach cannot
+// be seen.
 func Foreign(netns int, bridges ...string) ([]Chain, error) {
 	if len(bridges) == 0 {
 		bridges = []string{anyPrefix}
@@ -86,27 +87,13 @@ func familyName(f nftables.TableFamily) string {
 // command is what an administrator runs so that the chain lets bridges pass:
 // all of ours by their common prefix, those with other names one by one.
 func command(c Chain, all []*nftables.Chain, bridges []string) string {
-	var names []string
-	for _, b := range bridges {
-		if strings.HasPrefix(b, anyPrefix) {
-			b = anyPrefix + "*"
-		}
-		if !slices.Contains(names, b) {
-			names = append(names, b)
-		}
-	}
+	names := prefixes(bridges)
 	var parts []string
-	each := func(f func(name string) string) {
-		for _, n := range names {
-			parts = append(parts, f(n))
-		}
-	}
-	plus := func(name string) string { return strings.Replace(name, "*", "+", 1) }
 	switch {
 	case c.Table == "firewalld":
-		each(func(n string) string {
-			return "firewall-cmd --permanent --zone=trusted --add-interface=" + plus(n)
-		})
+		for _, n := range names {
+			parts = append(parts, "firewall-cmd --permanent --zone=trusted --add-interface="+plus(n))
+		}
 		return strings.Join(append(parts, "firewall-cmd --reload"), " && ")
 	case c.Table == "filter" && c.Name == "FORWARD" && c.Family != "inet":
 		tool, chain := "iptables", "FORWARD"
@@ -118,17 +105,38 @@ func command(c Chain, all []*nftables.Chain, bridges []string) string {
 				chain = other.Name
 			}
 		}
-		each(func(n string) string {
-			return fmt.Sprintf("%[1]s -I %[2]s -i %[3]s -j ACCEPT && %[1]s -I %[2]s -o %[3]s -j ACCEPT", tool, chain, plus(n))
-		})
-		return strings.Join(parts, " && ")
+		return iptables(tool, chain, names)
 	}
 	insert := fmt.Sprintf("insert rule %s %s %s", c.Family, c.Table, c.Name)
-	each(func(n string) string {
-		return fmt.Sprintf(`%[1]s iifname "%[2]s" accept; %[1]s oifname "%[2]s" accept`, insert, n)
-	})
+	for _, n := range names {
+		parts = append(parts, fmt.Sprintf(`%[1]s iifname "%[2]s" accept; %[1]s oifname "%[2]s" accept`, insert, n))
+	}
 	return "nft '" + strings.Join(parts, "; ") + "'"
 }
+
+func iptables(tool, chain string, names []string) string {
+	var parts []string
+	for _, n := range names {
+		parts = append(parts, fmt.Sprintf("%[1]s -I %[2]s -i %[3]s -j ACCEPT && %[1]s -I %[2]s -o %[3]s -j ACCEPT", tool, chain, plus(n)))
+	}
+	return strings.Join(parts, " && ")
+}
+
+// prefixes are patterns for names of bridges, as nft writes them.
+func prefixes(bridges []string) (names []string) {
+	for _, b := range bridges {
+		if strings.HasPrefix(b, anyPrefix) {
+			b = anyPrefix + "*"
+		}
+		if !slices.Contains(names, b) {
+			names = append(names, b)
+		}
+	}
+	return names
+}
+
+// plus writes a pattern as iptables and firewalld do.
+func plus(name string) string { return strings.Replace(name, "*", "+", 1) }
 
 // How a chain ends for a packet that no condition matches.
 type ending int

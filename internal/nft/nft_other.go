@@ -45,3 +45,6 @@ func RedirectDNS(netns int, server netip.Addr, udp, tcp uint16) error { return e
 
 // Foreign needs Linux.
 func Foreign(netns int, bridges ...string) ([]Chain, error) { return nil, errLinux }
+
+// Legacy needs Linux.
+func Legacy(bridges ...string) ([]Chain, error) { return nil, errLinux }
