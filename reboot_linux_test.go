@@ -38,7 +38,16 @@ func (s *store) reboot(t *testing.T) {
 	for _, file := range segments {
 		rebootSegment(t, file)
 	}
+	// Of State a disk may have kept what the networks wrote.
+	kept := filepath.Join(s.dir, "kept")
+	must(t, os.Rename(filepath.Join(s.opts.State, "net"), kept))
 	must(t, os.RemoveAll(s.opts.State))
+	must(t, os.Mkdir(s.opts.State, 0o700))
+	must(t, os.Rename(kept, filepath.Join(s.opts.State, "net")))
+	s.open(t)
+	if left, err := filepath.Glob(filepath.Join(s.opts.State, "net", "attached", "*", "*")); len(left) > 0 || err != nil {
+		t.Errorf("connections of the earlier boot: %v, %v", left, err)
+	}
 }
 
 // edit changes a JSON file, if there is one.

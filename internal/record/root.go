@@ -212,6 +212,13 @@ func (r *Root) restamp(ctx context.Context, now Stamp) error {
 			return err
 		}
 	}
+	if e.Stamp.Boot != now.Boot {
+		// Leases and attachments of an earlier boot, whose namespaces are gone:
+		// State may lie on a disk that keeps them.
+		if err := os.RemoveAll(filepath.Join(r.State, "net")); err != nil {
+			return storeError("forget the networks of an earlier boot", err)
+		}
+	}
 	e.Stamp = now
 	r.ID = e.ID
 	if err := atomicfile.WriteJSON(r.enginePath(), e, 0o600, true); err != nil {
