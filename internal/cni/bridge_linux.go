@@ -180,7 +180,7 @@ func (bridgePlugin) del(x *call) error {
 		defer h.Close()
 		link, err := x.hostEnd(h)
 		if err == nil && link != nil {
-			err = h.LinkDel(link)
+			err = pull(h, link)
 		}
 		if err != nil && !isNotFound(err) {
 			return fmt.Errorf("remove the link of %s: %w", x.key(), fault.Opaque(err))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -96,4 +97,31 @@ func newCable(name, peer string, bridge netlink.Link, ns *os.File, mac net.Hardw
 	req.AddData(info)
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
+}
+
+// pull removes a cable, both ends. It returns when they are gone; the kernel
+// goes on for some 20 ms until it has freed them, and whoever asked for it has
+// to wait inside the call. That is a goroutine here, which needs nobody: should
+// the process end, the kernel finishes all the same.
+func pull(h *netlink.Handle, link netlink.Link) error {
+	own, err := openNetlink() // on this thread: in this namespace
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer own.Close()
+		done <- own.LinkDel(link)
+	}()
+	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 2*time.Millisecond) {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(wait):
+		}
+		// The kernel answers between changes of links, not in the middle of one.
+		if _, err := h.LinkByIndex(link.Attrs().Index); isNotFound(err) {
+			return nil
+		}
+	}
 }
