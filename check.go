@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/amphora-go/amphora/internal/host"
+	"github.com/amphora-go/amphora/internal/networks"
 )
 
 // Finding is something that this machine, or this program's set-up, lacks.
@@ -28,13 +29,18 @@ func (f Finding) String() string {
 }
 
 // Check probes the machine and lists what it lacks, each with its cure. No
-// findings: everything works. It changes nothing that stays.
+// findings: everything works. It changes nothing that stays. Of networks it
+// tells what the kernel lacks, whose packet filter drops their traffic, settings
+// of the host that were changed for them, and ports that nothing reserves.
 func (e *Engine) Check(ctx context.Context) ([]Finding, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var out []Finding
 	for _, f := range host.Check(e.root.Dir, e.opts.CgroupParent) {
+		out = append(out, Finding(f))
+	}
+	for _, f := range networks.Open(e.root).Check(ctx) {
 		out = append(out, Finding(f))
 	}
 	if where := e.nested(); where != "" {

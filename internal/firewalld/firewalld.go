@@ -22,7 +22,8 @@ const Limit = 3 * time.Second
 // Bus is the message bus that firewalld is looked for on. The zero value is
 // the system's.
 type Bus struct {
-	Socket string // path; empty: systemSocket
+	Socket   string        // path; empty: systemSocket
+	Patience time.Duration // instead of Limit
 }
 
 // systemSocket is where the system's bus listens by the D-Bus specification,
@@ -34,6 +35,13 @@ func (b Bus) socket() string {
 		return systemSocket
 	}
 	return b.Socket
+}
+
+func (b Bus) limit() time.Duration {
+	if b.Patience == 0 {
+		return Limit
+	}
+	return b.Patience
 }
 
 // Status is what firewalld thinks of bridges.

@@ -82,7 +82,7 @@ func (b Bus) connect(ctx context.Context, f func(context.Context, dbus.BusObject
 	if _, err := os.Stat(b.socket()); err != nil {
 		return nil // no bus, no firewalld
 	}
-	ctx, cancel := context.WithTimeout(ctx, Limit)
+	ctx, cancel := context.WithTimeout(ctx, b.limit())
 	defer cancel() // ends the connection, too
 	conn, err := dbus.Dial("unix:path="+dbus.EscapeBusAddressValue(b.socket()), dbus.WithContext(ctx))
 	if err != nil {
@@ -128,7 +128,7 @@ func (b Bus) explain(ctx context.Context, err error) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return fault.Opaque(fmt.Errorf("no answer by way of the message bus at %s within %v", b.socket(), Limit))
+		return fault.Opaque(fmt.Errorf("no answer by way of the message bus at %s within %v", b.socket(), b.limit()))
 	}
 	return fault.Opaque(fmt.Errorf("message bus at %s: %w", b.socket(), err))
 }

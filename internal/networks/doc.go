@@ -48,9 +48,12 @@ type Store struct {
 var pluginDirs = []string{"/opt/cni/bin", "/usr/lib/cni"}
 
 // Open returns the networks of a Root. It reads one small file.
-func Open(root *record.Root) *Store {
+func Open(root *record.Root) *Store { return openWith(root, firewalld.Bus{}) }
+
+// openWith looks for firewalld on a bus.
+func openWith(root *record.Root, bus firewalld.Bus) *Store {
 	set, _ := root.Settings() // what is wrong with the file is told by whoever needs it
-	s := &Store{root: root, table: nft.New(root.ID), foreign: set.Conflists}
+	s := &Store{root: root, table: nft.New(root.ID), foreign: set.Conflists, bus: bus}
 	path := set.Plugins
 	if len(path) == 0 {
 		path = pluginDirs

@@ -39,7 +39,7 @@ func Foreign(netns int, bridges ...string) ([]Chain, error) {
 			return nil, explain(fmt.Errorf("read chain %s of table %s: %w", c.Name, c.Table.Name, err))
 		}
 		if end == goesOn && dropsByPolicy(c) {
-			end, w.why = drops, "its policy is drop"
+			end, w.why = drops, byPolicy
 		}
 		if end != drops || len(w.left()) == 0 {
 			continue
@@ -50,6 +50,13 @@ func Foreign(netns int, bridges ...string) ([]Chain, error) {
 	}
 	return found, nil
 }
+
+// Passable says whether PassForeign opens the chain.
+func (c *Chain) Passable() bool {
+	return (c.Family == "ip" || c.Family == "ip6") && c.Table == "filter" && c.Name == "FORWARD" && c.Why == byPolicy
+}
+
+const byPolicy = "its policy is drop"
 
 func listChains(netns int) ([]*nftables.Chain, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(netns))

@@ -130,7 +130,7 @@ func (l *legacy) judge(rules []byte, first, last uint32, bridges []string) *Chai
 		case always && (rejects || standard && verdict == -1):
 			why := "it drops or rejects what no earlier rule accepts"
 			if at == last {
-				why = "its policy is drop"
+				why = byPolicy
 			}
 			c := &Chain{Family: [...]string{"ip", "ip6"}[l.family], Table: "filter (legacy)", Name: "FORWARD", Why: why}
 			c.Command = iptables(l.tool, "FORWARD", prefixes(w.left()))

@@ -48,3 +48,6 @@ func Foreign(netns int, bridges ...string) ([]Chain, error) { return nil, errLin
 
 // Legacy needs Linux.
 func Legacy(bridges ...string) ([]Chain, error) { return nil, errLinux }
+
+// Passable needs Linux.
+func (c *Chain) Passable() bool { return false }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package networks
+
+import "context"
+
+func (c *checker) machine(context.Context) {}
