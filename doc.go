@@ -1,6 +1,6 @@
 // Package amphora embeds containers in a Go program: it pulls images, runs
-// and supervises containers and keeps their volumes, with no daemon, no
-// socket and no container tool installed.
+// and supervises containers, wires their networks and keeps their volumes,
+// with no daemon, no socket and no container tool installed.
 //
 //	eng, err := amphora.Open(ctx, nil)
 //	if err != nil { ... }
