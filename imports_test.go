@@ -78,6 +78,9 @@ var helpers = map[string][]string{
 	},
 }
 
+// labs are for tests only.
+var labs = []string{"internal/testenv", "internal/nft/netlab", "internal/firewalld/fakebus"}
+
 // longFiles may have more than 400 lines; each needs its reason here.
 var longFiles = map[string]string{}
 
@@ -179,14 +182,12 @@ func forbidden(s source, imp string) string {
 	if !ours || to == s.dir {
 		return ""
 	}
-	if under(to, "internal/testenv") {
-		if s.test || under(s.dir, "internal/testenv") || under(s.dir, "internal/nft/netlab") {
+	isLab := func(dir string) bool { return slices.ContainsFunc(labs, func(lab string) bool { return under(dir, lab) }) }
+	if isLab(to) {
+		if s.test || isLab(s.dir) {
 			return ""
 		}
-		return "testenv is for tests only"
-	}
-	if under(to, "internal/nft/netlab") && !s.test {
-		return "netlab is for tests only"
+		return "it is for tests only"
 	}
 	if s.external && public(s.dir) && public(to) {
 		return "" // examples of a package may show it together with others
