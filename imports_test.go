@@ -182,7 +182,9 @@ func forbidden(s source, imp string) string {
 	if !ours || to == s.dir {
 		return ""
 	}
-	isLab := func(dir string) bool { return slices.ContainsFunc(labs, func(lab string) bool { return under(dir, lab) }) }
+	isLab := func(dir string) bool {
+		return slices.ContainsFunc(labs, func(lab string) bool { return under(dir, lab) })
+	}
 	if isLab(to) {
 		if s.test || isLab(s.dir) {
 			return ""
