@@ -13,6 +13,7 @@ import (
 	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/container"
 	"github.com/amphora-go/amphora/image"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/testenv"
 )
 
@@ -47,7 +48,7 @@ func newStore(t *testing.T) *store {
 	}
 	// The first container of a Root makes the default network. Tests that count
 	// steps and events are about what comes after.
-	if _, err := eng.Networks().Get(t.Context(), "bridge"); err != nil {
+	if _, err := networks.Open(s.record(t)).EnsureDefault(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.clear(t) })

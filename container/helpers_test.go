@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/image"
+	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/testenv"
 )
@@ -29,7 +30,11 @@ func newManager(t *testing.T) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Close() })
+	use, err := networks.Open(m.root).Use(t.Context()) // as an engine does: the bridge stays
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close(); use.Release() })
 	return m
 }
 

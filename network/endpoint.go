@@ -153,8 +153,9 @@ type Spec struct {
 	// route; "mode". Others: fields of the plugin's configuration, values in
 	// JSON where they are valid JSON.
 	Options map[string]string `json:"options,omitempty"`
-	// Subnets, at most one of each family. Without one of IPv4 a free one is
-	// chosen, from the address pools of the Root.
+	// Subnets, at most one of each family. Without any, a free one of IPv4 is
+	// chosen from the address pools of the Root; with one of IPv6 alone the
+	// network has no IPv4.
 	Subnets []Subnet `json:"subnets,omitempty"`
 	// IPv6 gives the network a subnet of IPv6 as well, chosen if none is given.
 	IPv6 bool `json:"ipv6,omitempty"`

@@ -39,7 +39,7 @@ func (n *Network) Inspect(ctx context.Context) (*Info, error) {
 	if n.name == None || n.name == Host {
 		return fixed(n.name), nil
 	}
-	net, err := n.m.find(ctx, n.name)
+	net, err := n.m.look(ctx, n.name)
 	if err == nil && net.ID != n.id {
 		err = fault.NotExist("no such network: there is another one of that name")
 	}
@@ -197,7 +197,7 @@ func (m *Manager) List(ctx context.Context, opts *ListOptions) ([]*Info, error) 
 	}
 	list := []*Info{fixed(None), fixed(Host)}
 	if !slices.ContainsFunc(all, func(n *networks.Network) bool { return n.Name == Bridge }) {
-		list = append(list, &Info{Name: Bridge, Driver: "bridge"}) // made on first use
+		all = append(all, m.s.Planned()) // made on first use
 	}
 	for _, n := range all {
 		i, err := m.info(n)

@@ -80,14 +80,26 @@ func (m *Manager) Get(ctx context.Context, ref string) (*Network, error) {
 	if ref == None || ref == Host {
 		return &Network{m: m, name: ref, id: fixedID(ref)}, nil
 	}
-	n, err := m.find(ctx, ref)
+	n, err := m.look(ctx, ref)
 	if err != nil {
 		return nil, fault.New("network get", ref, err)
 	}
 	return &Network{m, n.Name, n.ID}, nil
 }
 
-// find makes the default network when it is asked for.
+// look finds a network; the default one need not exist yet.
+func (m *Manager) look(ctx context.Context, ref string) (*networks.Network, error) {
+	if ref == "default" {
+		ref = Bridge
+	}
+	n, err := m.s.Get(ctx, ref)
+	if planned := m.s.Planned(); errors.Is(err, fs.ErrNotExist) && (ref == Bridge || ref == planned.ID) {
+		return planned, nil
+	}
+	return n, err
+}
+
+// find is look for somebody who will use the network: the default one is made.
 func (m *Manager) find(ctx context.Context, ref string) (*networks.Network, error) {
 	if ref == Bridge || ref == "default" {
 		return m.s.EnsureDefault(ctx)

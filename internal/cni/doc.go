@@ -14,6 +14,8 @@ package cni
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -63,6 +65,10 @@ type CNI struct {
 	leases *ipam.Store
 	proc   string // where sysctls are: /proc/sys
 }
+
+// ErrOverlap is in the error for a bridge that cannot be made since the machine
+// has a route to its subnet. It Is fs.ErrInvalid.
+var ErrOverlap = fmt.Errorf("subnet in use: %w", fs.ErrInvalid)
 
 // New returns a CNI. It touches nothing.
 func New(opts Options) *CNI {

@@ -39,7 +39,7 @@ func checkRoutes(h *netlink.Handle, n *network) error {
 		}
 		for _, subnet := range n.filter.Subnets {
 			if subnet.Overlaps(dst) {
-				return fault.Invalid("subnet %s of network %s overlaps the route %s: choose another subnet", subnet, n.name, describe(h, r, dst))
+				return fault.Kind(ErrOverlap, "subnet %s of network %s overlaps the route %s: choose another subnet", subnet, n.name, describe(h, r, dst))
 			}
 		}
 	}

@@ -37,6 +37,18 @@ type Want struct {
 // Attach connects a namespace to a network. After a failure nothing of it is
 // left.
 func (s *Store) Attach(ctx context.Context, w *Want) (*attachment.Attachment, error) {
+	a, err := s.attach(ctx, w)
+	if !errors.Is(err, cni.ErrOverlap) || len(w.Addresses) > 0 {
+		return a, err
+	}
+	// While nobody was attached the bridge was down, and its subnet was taken.
+	if merr := s.move(ctx, w.Network); merr != nil {
+		return nil, errors.Join(err, merr)
+	}
+	return s.attach(ctx, w)
+}
+
+func (s *Store) attach(ctx context.Context, w *Want) (*attachment.Attachment, error) {
 	if w.Network == Default {
 		if _, err := s.EnsureDefault(ctx); err != nil {
 			return nil, err

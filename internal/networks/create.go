@@ -3,6 +3,7 @@ package networks
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -59,9 +60,24 @@ func (s *Store) EnsureDefault(ctx context.Context) (*Network, error) {
 	return s.make(ctx, &Spec{Name: Default})
 }
 
+// newID is random but for the default network, which has an id before it
+// exists.
+func (s *Store) newID(name string) string {
+	if name != Default {
+		return record.NewID()
+	}
+	sum := sha256.Sum256([]byte("amphora network\x00" + s.root.ID + "\x00" + name))
+	return hex.EncodeToString(sum[:])
+}
+
+// Planned is the default network as it is listed before anybody used it.
+func (s *Store) Planned() *Network {
+	return &Network{ID: s.newID(Default), Name: Default, Driver: "bridge"}
+}
+
 // make makes a network that does not exist; the lock is held exclusively.
 func (s *Store) make(ctx context.Context, spec *Spec) (*Network, error) {
-	n := &Network{Version: version, ID: record.NewID(), Name: spec.Name, Created: time.Now().UTC(), Driver: spec.driver(),
+	n := &Network{Version: version, ID: s.newID(spec.Name), Name: spec.Name, Created: time.Now().UTC(), Driver: spec.driver(),
 		Labels: spec.Labels, Options: spec.Options, Subnets: spec.Subnets, Internal: spec.Internal, Open: spec.Open, MTU: spec.MTU}
 	plugins, err := n.fromConflist(spec.Conflist)
 	if err != nil {
@@ -212,7 +228,7 @@ func token(n int) string {
 // Remove deletes a network. The error Is fault.ErrInUse, and names who uses
 // it, while anybody is attached.
 func (s *Store) Remove(ctx context.Context, name string) error {
-	if name == "host" || name == "none" {
+	if name == "host" || name == "none" || name == Default || name == s.newID(Default) {
 		return fault.Invalid("%s is always there and cannot be removed", name)
 	}
 	l, err := s.lock(ctx, flock.Exclusive)
@@ -225,7 +241,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	if n.Name == Default {
-		return fault.Invalid("the default network cannot be removed")
+		return fault.Invalid("the default network is always there and cannot be removed")
 	}
 	if n.Foreign {
 		return fault.Invalid("another tool made this network: remove its configuration list where that tool keeps it")
@@ -252,6 +268,9 @@ func (s *Store) remove(ctx context.Context, n *Network) error {
 	ctx = context.WithoutCancel(ctx)
 	err = s.cni.GC(ctx, n.Conflist, nil)
 	err = errors.Join(err, s.cni.Down(ctx, n.Conflist))
+	if left, lerr := links(s.table.Prefix); lerr == nil && len(left) == 0 {
+		err = errors.Join(err, s.table.Drop()) // it was the last one
+	}
 	for _, dir := range []string{s.dir(".reserved", n.Name), attachment.Dir(s.root.State, n.Name), filepath.Join(s.root.State, "net", "leases", n.Name)} {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}

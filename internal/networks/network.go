@@ -17,7 +17,6 @@ import (
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/journal"
-	"github.com/amphora-go/amphora/internal/record"
 )
 
 const version = 1
@@ -177,7 +176,7 @@ func (s *Store) Get(ctx context.Context, ref string) (*Network, error) {
 
 // load reads the network of that name.
 func (s *Store) load(ctx context.Context, name string) (*Network, error) {
-	if record.CheckName(name) != nil {
+	if checkName(name) != nil {
 		return nil, fault.NotExist("no such network")
 	}
 	path := s.conflist(name)

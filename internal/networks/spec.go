@@ -27,13 +27,22 @@ type Spec struct {
 	Conflist []byte // instead of all but Name and Labels
 }
 
+// checkName is Docker's rule for networks: that of containers, or one letter
+// or digit.
+func checkName(name string) error {
+	if len(name) == 1 && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789") == "" {
+		return nil
+	}
+	return record.CheckName(name)
+}
+
 // reserved are names that mean something else.
 var reserved = map[string]string{
 	"host": "the host's own interfaces", "none": "no network", Default: "the default network, which always exists", "default": "the default network",
 }
 
 func (spec *Spec) check() error {
-	if err := record.CheckName(spec.Name); err != nil {
+	if err := checkName(spec.Name); err != nil {
 		return err
 	}
 	if what := reserved[spec.Name]; what != "" {

@@ -108,8 +108,10 @@ func sourceRules(s *sets) [][]expr.Any {
 		rule(oif(s.bridges), src(expr.CmpOpEq, netip.MustParsePrefix("127.0.0.0/8")), translated(), masquerade()),
 		rule(dst(expr.CmpOpEq, netip.MustParsePrefix("224.0.0.0/4")), verdict(expr.VerdictReturn)),
 		rule(dst(expr.CmpOpEq, netip.MustParsePrefix("ff00::/8")), verdict(expr.VerdictReturn)),
-		rule(nfproto(v4), load(12, 4, 1), in(s.masq[v4]), notOif(s.bridges), masquerade()),
-		rule(nfproto(v6), load(8, 16, 1), in(s.masq[v6]), notOif(s.bridges), masquerade()),
+		// Not to our own networks either, by whatever bridge: the table may be
+		// that of a Root that is gone, and its subnets another Root's by now.
+		rule(nfproto(v4), load(12, 4, 1), in(s.masq[v4]), load(16, 4, 1), notIn(s.masq[v4]), notOif(s.bridges), masquerade()),
+		rule(nfproto(v6), load(8, 16, 1), in(s.masq[v6]), load(24, 16, 1), notIn(s.masq[v6]), notOif(s.bridges), masquerade()),
 	)
 	return rules
 }
@@ -139,9 +141,11 @@ func in(s *nftables.Set) []expr.Any {
 func iif(s *nftables.Set) []expr.Any { return rule(meta(expr.MetaKeyIIFNAME, 1), in(s)) }
 func oif(s *nftables.Set) []expr.Any { return rule(meta(expr.MetaKeyOIFNAME, 1), in(s)) }
 
-func notOif(s *nftables.Set) []expr.Any {
-	return rule(meta(expr.MetaKeyOIFNAME, 1), []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, Invert: true}})
+func notIn(s *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, Invert: true}}
 }
+
+func notOif(s *nftables.Set) []expr.Any { return rule(meta(expr.MetaKeyOIFNAME, 1), notIn(s)) }
 
 // nfproto must precede what reads a network header: inet has both.
 func nfproto(f int) []expr.Any {

@@ -142,6 +142,9 @@ func (w *wires) publisher() *attachment.Attachment {
 
 // routed says whether ports can be published on a network.
 func (s *shim) routed(network string) bool {
+	if network == networks.Default {
+		return true // it may not exist yet
+	}
 	n, err := s.wires.store.Get(context.Background(), network)
 	return err == nil && !n.Internal && n.Driver == "bridge"
 }
