@@ -44,6 +44,7 @@ type Attachment struct {
 	Metric    int            `json:"metric,omitempty"`   // of its default routes
 	HostLink  string         `json:"hostLink,omitempty"` // the host's end of the cable
 	Ports     []Port         `json:"ports,omitempty"`
+	Moved     bool           `json:"moved,omitempty"` // Ports were another connection's before: CNI does not know them here
 
 	NetNS    uint64            `json:"netns,omitempty"`    // inode of the namespace, in nsfs
 	Path     string            `json:"path,omitempty"`     // of the namespace, for those that are no container's

@@ -192,6 +192,11 @@ func (s *Store) detach(ctx context.Context, a *attachment.Attachment, netns stri
 	if err != nil {
 		return err
 	}
+	if a.Moved {
+		if err := s.table.RemovePorts(owner(a), nftPorts(a)); err != nil {
+			return err
+		}
+	}
 	req := &cni.Request{Conflist: n.Conflist, ID: a.ID, NetNS: netns, IfName: a.Interface, Ports: cniPorts(a.Ports), Plugins: a.Plugins}
 	if err := s.cni.Del(ctx, req); err != nil {
 		return fmt.Errorf("detach from network %s: %w", a.Network, err)
@@ -280,9 +285,15 @@ func (s *Store) Publish(ctx context.Context, a *attachment.Attachment, ports []a
 		return err
 	}
 	defer l.Release()
-	a.Ports = ports
-	if err := s.table.AddPorts(owner(a), nftPorts(a)); err != nil {
+	// First the file: what it says too much Reload mends, and Detach removes.
+	a.Ports, a.Moved = ports, true
+	if err := attachment.Write(s.root.State, a); err != nil {
 		return err
 	}
-	return attachment.Write(s.root.State, a)
+	step.At("network.publish.recorded")
+	if err := s.table.AddPorts(owner(a), nftPorts(a)); err != nil {
+		a.Ports, a.Moved = nil, false
+		return errors.Join(err, attachment.Write(s.root.State, a))
+	}
+	return nil
 }
