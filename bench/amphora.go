@@ -13,15 +13,16 @@ const imageName = "bench:latest"
 // amphora is the store under test and the programs that use it.
 type amphora struct {
 	root, state, helper string
-	cli                 *tool // nil: examples/amphora did not build
+	ns                  *namespace // where its programs run; nil: ours
+	cli                 *tool      // nil: examples/amphora did not build
 	cliHelper           *tool
 }
 
-// startAmphora builds the programs and imports the image.
+// startAmphora builds the programs and makes the first store.
 func (b *bench) startAmphora(ctx context.Context) (*amphora, error) {
-	a := &amphora{root: b.site.path("amphora", "root"), state: b.site.path("amphora", "state"), helper: b.site.path("bin", "amphora-helper")}
 	build := &tool{argv: []string{"go", "build", "-o", b.site.path("bin") + "/"}, dir: b.site.dir}
-	if err := build.run(ctx, "./program/run", "./program/exec", "./program/detach", "./program/list", "./program/pull", "./program/import"); err != nil {
+	if err := build.run(ctx, "./program/run", "./program/exec", "./program/detach", "./program/list", "./program/pull", "./program/import",
+		"./program/connect", "./program/attach"); err != nil {
 		return nil, err
 	}
 	ours := &tool{argv: []string{"go", "build", "-C", "..", "-o", b.site.path("bin") + "/"}, dir: b.site.dir}
@@ -30,10 +31,18 @@ func (b *bench) startAmphora(ctx context.Context) (*amphora, error) {
 	}
 	if err := ours.run(ctx, "./examples/amphora"); err != nil {
 		b.note("examples/amphora does not build, its rows are missing: %v", err)
-	} else {
-		argv := []string{b.site.path("bin", "amphora"), "-root", a.root, "-state", a.state}
-		a.cli = &tool{argv: argv, dir: b.site.dir}
-		a.cliHelper = &tool{argv: append(argv[:len(argv):len(argv)], "-helper", a.helper), dir: b.site.dir}
+	}
+	return b.storeIn(ctx, nil, "amphora")
+}
+
+// storeIn makes a store whose programs run in a namespace, nil for ours, and
+// imports the image.
+func (b *bench) storeIn(ctx context.Context, ns *namespace, name string) (*amphora, error) {
+	a := &amphora{root: b.site.path(name, "root"), state: b.site.path(name, "state"), helper: b.site.path("bin", "amphora-helper"), ns: ns}
+	if cli := b.site.path("bin", "amphora"); exists(cli) {
+		argv := []string{cli, "-root", a.root, "-state", a.state}
+		a.cli = &tool{argv: argv, dir: b.site.dir, ns: ns}
+		a.cliHelper = &tool{argv: append(argv[:len(argv):len(argv)], "-helper", a.helper), dir: b.site.dir, ns: ns}
 	}
 	rootfs, err := os.Open(b.site.path("rootfs.tar"))
 	if err != nil {
@@ -45,6 +54,8 @@ func (b *bench) startAmphora(ctx context.Context) (*amphora, error) {
 	_, err = load.output(ctx, rootfs, a.root, a.state, imageName)
 	return a, err
 }
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // removeGroups removes the control group of the store, which is kept while the
 // store exists.
@@ -58,16 +69,23 @@ func (a *amphora) removeGroups() {
 	}
 }
 
-// fresh is the library in a process that is started for one container, and its
-// standard input.
-func (b *bench) fresh() (*tool, *os.File, error) {
+// fresh is the library in a process that is started for one container, on a
+// network, with a published port or "".
+func (b *bench) fresh(a *amphora, network, port string) (c contender, err error) {
 	one := b.site.path("one")
 	if err := os.WriteFile(one, []byte("1\n"), 0o644); err != nil {
-		return nil, nil, err
+		return c, err
 	}
-	f, err := os.Open(one)
-	argv := []string{b.site.path("bin", "run"), b.amphora.root, b.amphora.state, "", imageName, "true"}
-	return &tool{argv: argv, dir: b.site.dir}, f, err
+	t := &tool{argv: []string{b.site.path("bin", "run"), a.root, a.state, "", network, port, imageName, "true"}, dir: b.site.dir, ns: a.ns}
+	return contender{name: nameFresh, kind: command, do: timed(func(ctx context.Context) error {
+		f, err := os.Open(one)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = t.output(ctx, f)
+		return err
+	})}, nil
 }
 
 // command makes a contender of a command line.
@@ -76,11 +94,11 @@ func (b *bench) command(name string, t *tool, args ...string) contender {
 }
 
 // ours appends examples/amphora with and without helper, if it was built.
-func (b *bench) ours(list []contender, args ...string) []contender {
-	if b.amphora.cli == nil {
+func (b *bench) ours(a *amphora, list []contender, args ...string) []contender {
+	if a.cli == nil {
 		return list
 	}
-	return append(list, b.command(nameCLI, b.amphora.cli, args...), b.command(nameHelper, b.amphora.cliHelper, args...))
+	return append(list, b.command(nameCLI, a.cli, args...), b.command(nameHelper, a.cliHelper, args...))
 }
 
 const (

@@ -22,6 +22,7 @@ type docker struct {
 	daemon *exec.Cmd
 	ended  chan struct{} // closed when the daemon ended
 	image  string
+	ns     *namespace // the daemon's
 }
 
 // The daemon gets an empty /run, so that it neither finds a containerd of the
@@ -31,7 +32,7 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 busybox ip link set lo up
 exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" \
-	-H "unix://$1/sock" --iptables=false --ip6tables=false --bridge=none --storage-driver overlay2 --cgroup-parent "$2" --log-level=error
+	-H "unix://$1/sock" --storage-driver overlay2 --cgroup-parent "$2" --log-level=error
 `
 
 func (b *bench) startDocker(ctx context.Context) (*docker, error) {
@@ -68,6 +69,11 @@ func (b *bench) startDocker(ctx context.Context) (*docker, error) {
 	if err := d.ready(ctx); err != nil {
 		return nil, err
 	}
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.daemon.Process.Pid))
+	if err != nil {
+		return nil, err
+	}
+	d.ns = &namespace{ns}
 	_, err = d.cli.output(ctx, nil, "import", b.site.path("rootfs.tar"), d.image)
 	return d, err
 }

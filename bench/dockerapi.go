@@ -65,12 +65,17 @@ type object map[string]any
 
 // create makes a container without network.
 func (c *dockerClient) create(ctx context.Context, name, image string, command ...string) (id string, err error) {
+	return c.createOn(ctx, name, object{"NetworkMode": "none"}, image, command...)
+}
+
+// createOn makes a container with a HostConfig.
+func (c *dockerClient) createOn(ctx context.Context, name string, host object, image string, command ...string) (id string, err error) {
 	var made struct{ Id string }
 	path := "/containers/create"
 	if name != "" {
 		path += "?name=" + url.QueryEscape(name)
 	}
-	err = c.call(ctx, http.MethodPost, path, object{"Image": image, "Cmd": command, "HostConfig": object{"NetworkMode": "none"}}, &made)
+	err = c.call(ctx, http.MethodPost, path, object{"Image": image, "Cmd": command, "HostConfig": host}, &made)
 	return made.Id, err
 }
 
@@ -93,9 +98,13 @@ func (c *dockerClient) remove(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/containers/"+id+"?force=1", nil, nil)
 }
 
-// run does what docker run --rm does.
+// run does what docker run --rm does, without network.
 func (c *dockerClient) run(ctx context.Context, image string, command ...string) error {
-	id, err := c.create(ctx, "", image, command...)
+	return c.runOn(ctx, object{"NetworkMode": "none"}, image, command...)
+}
+
+func (c *dockerClient) runOn(ctx context.Context, host object, image string, command ...string) error {
+	id, err := c.createOn(ctx, "", host, image, command...)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ const titleExec = "exec true in a running container"
 // has a container of its own.
 func (b *bench) rowExec(ctx context.Context) ([]*result, error) {
 	a := b.amphora
-	keeper, err := b.work("detach", a.root, a.state, "", imageName)
+	keeper, err := b.work("detach", a.root, a.state, "", "none", imageName)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +25,7 @@ func (b *bench) rowExec(ctx context.Context) ([]*result, error) {
 	}
 	defer warm.close()
 	list := []contender{{name: nameLibrary, kind: api, do: warm.asks("exec")}}
-	list = b.ours(list, "exec", "bench-exec", "true")
+	list = b.ours(a, list, "exec", "bench-exec", "true")
 	if d := b.docker; d != nil {
 		if err := d.cli.run(ctx, d.run("-d", "--name", "bench-exec", d.image, "sleep", "1000000")...); err != nil {
 			return nil, err

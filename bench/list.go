@@ -67,7 +67,7 @@ func (b *bench) createStopped(ctx context.Context, warm *worker, from, n int, po
 			return err
 		}
 		if p := b.podman; p != nil && podman {
-			if err := p.cli.run(ctx, p.container("create", []string{"--name", stoppedName(from + i), p.image, "true"})...); err != nil {
+			if err := p.cli.run(ctx, p.container("create", "none", []string{"--name", stoppedName(from + i), p.image, "true"})...); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ func (b *bench) rowLogs(ctx context.Context) ([]*result, error) {
 	if b.quick {
 		lines = 100_000
 	}
-	keeper, err := b.work("detach", b.amphora.root, b.amphora.state, "", imageName)
+	keeper, err := b.work("detach", b.amphora.root, b.amphora.state, "", "none", imageName)
 	if err != nil {
 		return nil, err
 	}

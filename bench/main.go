@@ -28,6 +28,8 @@ type bench struct {
 	docker  *docker // nil: not there
 	podman  *podman
 	runc    *runc
+
+	networks *networks // made when a row needs it
 }
 
 // row is a part of the benchmark that can be chosen by -rows.
@@ -39,6 +41,7 @@ type row struct {
 var rows = []row{
 	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel}, {"pull", (*bench).rowPull},
 	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
+	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge},
 }
 
 func init() {

@@ -38,11 +38,15 @@ func (b *bench) startPodman(ctx context.Context) (*podman, error) {
 
 // run is the beginning of a command line that runs a container. Without limits
 // podman asks for more than it may have where CAP_SYS_RESOURCE is missing.
-func (p *podman) run(args ...string) []string { return p.container("run", args) }
+func (p *podman) run(args ...string) []string { return p.runOn("none", args...) }
 
-func (p *podman) container(verb string, args []string) []string {
+func (p *podman) runOn(network string, args ...string) []string {
+	return p.container("run", network, args)
+}
+
+func (p *podman) container(verb, network string, args []string) []string {
 	group := "/amphora-bench-" + strconv.Itoa(os.Getpid()) + "-podman"
-	return append([]string{verb, "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", group}, args...)
+	return append([]string{verb, "--network", network, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", group}, args...)
 }
 
 // monitors are the processes that serve one container each.

@@ -11,14 +11,14 @@ import (
 // applets of busybox that the image has.
 var applets = []string{"sh", "true", "sleep", "cat", "ls", "echo"}
 
-// makeImage writes rootfs.tar: Debian's static busybox and our spew, which is
-// all that every contender runs.
+// makeImage writes rootfs.tar: Debian's static busybox, our spew and our
+// traffic, which is all that every contender runs.
 func (b *bench) makeImage(ctx context.Context) error {
 	if err := os.Mkdir(b.site.path("bin"), 0o755); err != nil {
 		return err
 	}
-	build := &tool{argv: []string{"go", "build", "-o", b.site.path("spew")}, env: []string{"CGO_ENABLED=0"}, dir: b.site.dir}
-	if err := build.run(ctx, "./program/spew"); err != nil {
+	build := &tool{argv: []string{"go", "build", "-o", b.site.path("inside") + "/"}, env: []string{"CGO_ENABLED=0"}, dir: b.site.dir}
+	if err := build.run(ctx, "./program/spew", "./program/traffic"); err != nil {
 		return err
 	}
 	busybox, err := exec.LookPath("busybox")
@@ -36,7 +36,7 @@ func (b *bench) makeImage(ctx context.Context) error {
 			return err
 		}
 	}
-	for name, path := range map[string]string{"bin/busybox": busybox, "bin/spew": b.site.path("spew")} {
+	for name, path := range map[string]string{"bin/busybox": busybox, "bin/spew": b.site.path("inside", "spew"), "bin/traffic": b.site.path("inside", "traffic")} {
 		if err := addFile(w, name, path, 0o755); err != nil {
 			return err
 		}

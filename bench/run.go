@@ -13,27 +13,17 @@ const (
 // rowRun measures the whole life of a container that does nothing.
 func (b *bench) rowRun(ctx context.Context) ([]*result, error) {
 	a := b.amphora
-	warm, err := b.work("run", a.root, a.state, "", imageName, "true")
+	warm, err := b.work("run", a.root, a.state, "", "none", "", imageName, "true")
 	if err != nil {
 		return nil, err
 	}
 	defer warm.close()
-	fresh, one, err := b.fresh()
+	fresh, err := b.fresh(a, "none", "")
 	if err != nil {
 		return nil, err
 	}
-	defer one.Close()
-	list := []contender{
-		{name: nameLibrary, kind: api, do: warm.asks("1")},
-		{name: nameFresh, kind: command, do: timed(func(ctx context.Context) error {
-			if _, err := one.Seek(0, 0); err != nil {
-				return err
-			}
-			_, err := fresh.output(ctx, one)
-			return err
-		})},
-	}
-	list = b.ours(list, "run", "--rm", "--network", "none", imageName, "true")
+	list := []contender{{name: nameLibrary, kind: api, do: warm.asks("1")}, fresh}
+	list = b.ours(a, list, "run", "--rm", "--network", "none", imageName, "true")
 	if d := b.docker; d != nil {
 		list = append(list,
 			contender{name: "docker API", kind: api, do: timed(func(ctx context.Context) error { return d.client.run(ctx, d.image, "true") })},
@@ -52,7 +42,7 @@ func (b *bench) rowRun(ctx context.Context) ([]*result, error) {
 func (b *bench) rowParallel(ctx context.Context) ([]*result, error) {
 	const many = 20
 	a := b.amphora
-	warm, err := b.work("run", a.root, a.state, "", imageName, "true")
+	warm, err := b.work("run", a.root, a.state, "", "none", "", imageName, "true")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,8 @@ import (
 type tool struct {
 	argv []string
 	env  []string
-	dir  string // for what it says, shown when it fails
+	dir  string     // for what it says, shown when it fails
+	ns   *namespace // where it runs; nil: ours
 }
 
 // run runs the tool to its end. It writes to a file, not to a pipe that a
@@ -45,7 +46,10 @@ func (t *tool) output(ctx context.Context, stdin *os.File, args ...string) (stri
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
-	if err := cmd.Run(); err != nil {
+	if err = t.ns.start(cmd); err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		text, _ := os.ReadFile(stderr.Name())
 		return "", fmt.Errorf("%s %s: %w: %s", filepath.Base(argv[0]), strings.Join(args, " "), err, tail(text))
 	}

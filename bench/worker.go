@@ -21,6 +21,11 @@ type worker struct {
 
 // work starts a program of program/.
 func (b *bench) work(name string, args ...string) (*worker, error) {
+	return b.workIn(nil, name, args...)
+}
+
+// workIn starts it in a network namespace.
+func (b *bench) workIn(ns *namespace, name string, args ...string) (*worker, error) {
 	cmd := exec.Command(b.site.path("bin", name), args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -31,7 +36,7 @@ func (b *bench) work(name string, args ...string) (*worker, error) {
 		return nil, err
 	}
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	if err := ns.start(cmd); err != nil {
 		return nil, err
 	}
 	w := &worker{cmd: cmd, in: in, lines: make(chan string, 1)}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/amphora-go/amphora"
 	"github.com/amphora-go/amphora/bench/program/loop"
+	"github.com/amphora-go/amphora/network"
 )
 
 func main() {
@@ -25,7 +26,7 @@ func main() {
 		switch words[0] {
 		case "create":
 			cmd := eng.Command(ctx, os.Args[3], "true") // for its Spec
-			cmd.Name = words[1]
+			cmd.Name, cmd.Networks = words[1], []network.Endpoint{{Network: network.None}}
 			_, err := eng.Containers().Create(ctx, &cmd.Spec, nil)
 			return "", err
 		case "inspect":
