@@ -41,7 +41,7 @@ type row struct {
 var rows = []row{
 	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel}, {"pull", (*bench).rowPull},
 	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
-	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge},
+	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge}, {"attach", (*bench).rowAttach}, {"scale", (*bench).rowScale},
 }
 
 func init() {

@@ -17,6 +17,7 @@ type result struct {
 	Load   string     `json:"load"`           // averages when it began
 	Work   float64    `json:"work,omitempty"` // how many of Item one sample handles
 	Item   string     `json:"item,omitempty"`
+	Base   string     `json:"base,omitempty"` // series that ratios are by; empty: ours
 	Series []series   `json:"series"`
 	Table  [][]string `json:"table,omitempty"` // instead of the usual columns; the first line is the head
 	Notes  []string   `json:"notes,omitempty"`
@@ -36,7 +37,7 @@ func (r *result) find(name, kind string) *series {
 // ours is what contenders of a kind are compared with: the library for APIs,
 // the command line in its default form for commands.
 func (r *result) ours(kind string) *series {
-	for _, name := range []string{nameLibrary, nameCLI, nameFresh} {
+	for _, name := range []string{r.Base, nameLibrary, nameCLI, nameFresh} {
 		if s := r.find(name, kind); s != nil {
 			return s
 		}
@@ -80,7 +81,7 @@ func (r *result) rows(w *tabwriter.Writer) {
 					line[6] = fmt.Sprintf("%.2f", s.median()/ours.median())
 				}
 				if r.Work > 0 {
-					line = append(line, fmt.Sprintf("%.0f", r.Work/(s.median()/1e3)))
+					line = append(line, number(r.Work/(s.median()/1e3)))
 				}
 			}
 			if s.Error != "" {
