@@ -88,7 +88,7 @@ const (
 var aliases = map[string]string{"macvlan_mode": optMode, "com.docker.network.bridge.name": "bridge.name", "com.docker.network.driver.mtu": "mtu"}
 
 func (spec *Spec) checkOptions() error {
-	known := map[string]bool{}
+	var known map[string]bool
 	switch spec.Driver {
 	case "", "bridge":
 		known = map[string]bool{"bridge.name": true, "mtu": true}
