@@ -88,7 +88,7 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 		e.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if e.opts.Root, e.opts.State, err = store.Dirs(e.opts.Root, e.opts.State); err != nil {
+	if e.opts.Root, e.opts.State, err = record.Dirs(e.opts.Root, e.opts.State); err != nil {
 		return nil, fault.New("open", e.opts.Root, err)
 	}
 	if e.root, err = record.OpenRoot(ctx, e.opts.Root, e.opts.State); err != nil {

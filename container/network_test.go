@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -275,6 +275,18 @@ func TestRestartKeepsTheNetwork(t *testing.T) {
 	eventually(t, "the page", func() bool { got, err := fetch(t.Context(), at.String()); return err == nil && got == "again" })
 }
 
+// greet tells everybody who connects the text, until the listener is closed.
+func greet(l net.Listener, text string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprintln(c, text)
+		c.Close()
+	}
+}
+
 func TestWaysOut(t *testing.T) {
 	n := newNets(t, network.Spec{Name: "app"}, network.Spec{Name: "closed", Internal: true})
 	l, err := net.Listen("tcp", "0.0.0.0:0")
@@ -282,16 +294,7 @@ func TestWaysOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "the host\n")
-			c.Close()
-		}
-	}()
+	go greet(l, "the host")
 	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 	c := n.bench.start(t, Spec{Networks: on("app"), ExtraHosts: []string{"outside:host-gateway"}}, "pause")
 	if got, _ := c.Command(t.Context(), "dial", "outside:"+port).Output(); strings.TrimSpace(string(got)) != "the host" {
@@ -310,6 +313,36 @@ func TestWaysOut(t *testing.T) {
 	}
 }
 
+// Networks that are not isolated from each other are routed.
+func TestRoutedNetworks(t *testing.T) {
+	n := newNets(t, network.Spec{Name: "one", Isolation: network.Routed}, network.Spec{Name: "two", Isolation: network.Routed, IPv6: true}, network.Spec{Name: "three"})
+	one, two, three := n.box(t, "first", "one"), n.box(t, "second", "two"), n.box(t, "third", "three")
+	serving(t, two, "http", ":80", "routed")
+	at := net.JoinHostPort(addr(t, two, "two", false).String(), "80")
+	if got := execOutput(t, one, "get", at); got != "routed" {
+		t.Errorf("got %q", got)
+	}
+	if out, err := three.Command(t.Context(), "get", at).CombinedOutput(); err == nil {
+		t.Errorf("from an isolated network: %s", out)
+	}
+	if got := lookup(t, one, "second"); got != nil {
+		t.Errorf("names of another network: %v", got)
+	}
+}
+
+func TestBandwidth(t *testing.T) {
+	b := newBench(t)
+	c := b.start(t, Spec{Networks: []network.Endpoint{{Network: network.Bridge, Bandwidth: network.Bandwidth{Ingress: 1 << 20, Egress: 2 << 20}}}}, "pause")
+	if got := execOutput(t, c, "ip"); !strings.Contains(got, "eth0") {
+		t.Fatalf("interfaces %q", got)
+	}
+	// The limits themselves are tested where they are made: here, that they arrive.
+	data, err := os.ReadFile(b.root.Path(c.ID(), "record.json"))
+	if err != nil || !strings.Contains(string(data), `"egress":2097152`) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
 func TestProgramAndNetwork(t *testing.T) {
 	n := newNets(t)
 	app, err := n.Manager.Get(t.Context(), "app")
@@ -321,16 +354,7 @@ func TestProgramAndNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "the program\n")
-			c.Close()
-		}
-	}()
+	go greet(l, "the program")
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	c := n.box(t, "box", "app")
 	eventually(t, "the program's name", func() bool { return lookup(t, c, "api") != nil })

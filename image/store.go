@@ -7,6 +7,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/journal"
+	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/store"
 )
 
@@ -58,7 +59,7 @@ func Open(ctx context.Context, opts *Options) (*Store, error) {
 		o = *opts
 	}
 	var err error
-	if o.Root, o.State, err = store.Dirs(o.Root, o.State); err != nil {
+	if o.Root, o.State, err = record.Dirs(o.Root, o.State); err != nil {
 		return nil, fault.New("image open", o.Root, err)
 	}
 	s := store.Open(o.Root, o.State, journal.Open(filepath.Join(o.Root, "journal")))

@@ -8,7 +8,6 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/networks"
 	"github.com/amphora-go/amphora/internal/record"
-	"github.com/amphora-go/amphora/internal/store"
 )
 
 // Error is the error of every method of this package: the operation, the
@@ -38,20 +37,12 @@ type Manager struct {
 // Open returns the networks of opts.Root. It holds nothing that would have to
 // be closed: the directory is the state. Nil options are valid.
 func Open(ctx context.Context, opts *Options) (*Manager, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if opts == nil {
+		opts = &Options{}
 	}
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
-	var err error
-	if o.Root, o.State, err = store.Dirs(o.Root, o.State); err != nil {
-		return nil, fault.New("network open", o.Root, err)
-	}
-	root, err := record.OpenRoot(ctx, o.Root, o.State)
+	root, err := record.OpenDirs(ctx, opts.Root, opts.State)
 	if err != nil {
-		return nil, fault.New("network open", o.Root, err)
+		return nil, fault.New("network open", opts.Root, err)
 	}
 	return New(root), nil
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
-	"github.com/amphora-go/amphora/internal/store"
 	"github.com/amphora-go/amphora/internal/volumes"
 )
 
@@ -34,20 +33,12 @@ type Manager struct{ s *volumes.Store }
 // Open returns the volumes of opts.Root. It holds nothing that would have to
 // be closed: the directory is the state. Nil options are valid.
 func Open(ctx context.Context, opts *Options) (*Manager, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if opts == nil {
+		opts = &Options{}
 	}
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
-	var err error
-	if o.Root, o.State, err = store.Dirs(o.Root, o.State); err != nil {
-		return nil, fault.New("volume open", o.Root, err)
-	}
-	root, err := record.OpenRoot(ctx, o.Root, o.State)
+	root, err := record.OpenDirs(ctx, opts.Root, opts.State)
 	if err != nil {
-		return nil, fault.New("volume open", o.Root, err)
+		return nil, fault.New("volume open", opts.Root, err)
 	}
 	return New(root), nil
 }

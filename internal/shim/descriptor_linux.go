@@ -19,6 +19,13 @@ const dialLimit = 2 * time.Minute
 // descriptor makes what a program cannot make itself without entering the
 // container's namespaces.
 func (s *shim) descriptor(req *Request) ([]*os.File, error) {
+	if req.Op == opNetNS && s.wires != nil { // it lasts between two runs
+		fd, err := unix.FcntlInt(s.netns.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fault.ErrNotRunning // its last run is over
+		}
+		return []*os.File{os.NewFile(uintptr(fd), "netns")}, nil
+	}
 	run := s.snapshot()
 	if run.Pid == 0 {
 		return nil, fault.ErrNotRunning

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/attachment"
@@ -35,6 +36,14 @@ type wires struct {
 	attached []*attachment.Attachment // first the one whose default route wins
 	dns      *dns.Server              // nil: on no network that has one
 	old      map[string][]netip.Addr  // addresses of the last start, by network
+}
+
+// wireLimit bounds what attaching and detaching wait for: locks, which nobody
+// holds for long, and plugins.
+const wireLimit = time.Minute
+
+func wiring() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), wireLimit)
 }
 
 // wire reserves the published ports and makes the namespace. Networks are
@@ -122,7 +131,9 @@ func (s *shim) attachOne(e *record.Endpoint) error {
 	if w.held != nil && w.publisher() == nil && s.routed(e.Network) {
 		want.Ports = w.held.Bound()
 	}
-	a, err := w.store.Attach(context.Background(), want)
+	ctx, done := wiring()
+	defer done()
+	a, err := w.store.Attach(ctx, want)
 	if err != nil {
 		return err
 	}
@@ -187,13 +198,15 @@ func (s *shim) unwire() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	ctx, done := wiring()
+	defer done()
 	var errs error
 	if w.dns != nil { // its sockets keep the namespace
 		errs = errors.Join(errs, w.dns.Close())
 		w.dns = nil
 	}
 	for _, a := range w.attached {
-		errs = errors.Join(errs, w.store.Detach(context.Background(), a, ""))
+		errs = errors.Join(errs, w.store.Detach(ctx, a, ""))
 	}
 	if w.held != nil {
 		errs = errors.Join(errs, w.held.Close())
@@ -243,10 +256,12 @@ func (s *shim) connect(e *record.Endpoint) error {
 
 func (s *shim) detachLast() error {
 	w := s.wires
+	ctx, done := wiring()
+	defer done()
 	last := len(w.attached) - 1
 	a := w.attached[last]
 	w.attached = w.attached[:last]
-	return errors.Join(w.store.Detach(context.Background(), a, s.netnsPath()), s.resolve())
+	return errors.Join(w.store.Detach(ctx, a, s.netnsPath()), s.resolve())
 }
 
 // disconnect ends one connection of the running container. Published ports
@@ -262,8 +277,10 @@ func (s *shim) disconnect(network string) error {
 	if i < 0 {
 		return fault.NotExist("the container is not attached to network %s", network)
 	}
+	ctx, done := wiring()
+	defer done()
 	a := w.attached[i]
-	if err := w.store.Detach(context.Background(), a, s.netnsPath()); err != nil {
+	if err := w.store.Detach(ctx, a, s.netnsPath()); err != nil {
 		return err
 	}
 	w.attached = slices.Delete(w.attached, i, i+1)
@@ -273,7 +290,7 @@ func (s *shim) disconnect(network string) error {
 	}
 	for _, b := range w.attached {
 		if s.routed(b.Network) {
-			return errors.Join(errs, w.store.Publish(context.Background(), b, a.Ports))
+			return errors.Join(errs, w.store.Publish(ctx, b, a.Ports))
 		}
 	}
 	return errs

@@ -1,12 +1,25 @@
-package store
+package record
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 )
+
+// OpenDirs is OpenRoot with defaults for the directories that are not given.
+func OpenDirs(ctx context.Context, root, state string) (*Root, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	root, state, err := Dirs(root, state)
+	if err != nil {
+		return nil, err
+	}
+	return OpenRoot(ctx, root, state)
+}
 
 // Dirs makes the directories that a caller gave absolute, and fills in the
 // default ones for what he did not give.
