@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -310,36 +309,6 @@ func TestWaysOut(t *testing.T) {
 	serving(t, mate, "http", ":80", "inside")
 	if got := execOutput(t, inner, "get", "mate:80"); got != "inside" {
 		t.Errorf("within an internal network: %q", got)
-	}
-}
-
-// Networks that are not isolated from each other are routed.
-func TestRoutedNetworks(t *testing.T) {
-	n := newNets(t, network.Spec{Name: "one", Isolation: network.Routed}, network.Spec{Name: "two", Isolation: network.Routed, IPv6: true}, network.Spec{Name: "three"})
-	one, two, three := n.box(t, "first", "one"), n.box(t, "second", "two"), n.box(t, "third", "three")
-	serving(t, two, "http", ":80", "routed")
-	at := net.JoinHostPort(addr(t, two, "two", false).String(), "80")
-	if got := execOutput(t, one, "get", at); got != "routed" {
-		t.Errorf("got %q", got)
-	}
-	if out, err := three.Command(t.Context(), "get", at).CombinedOutput(); err == nil {
-		t.Errorf("from an isolated network: %s", out)
-	}
-	if got := lookup(t, one, "second"); got != nil {
-		t.Errorf("names of another network: %v", got)
-	}
-}
-
-func TestBandwidth(t *testing.T) {
-	b := newBench(t)
-	c := b.start(t, Spec{Networks: []network.Endpoint{{Network: network.Bridge, Bandwidth: network.Bandwidth{Ingress: 1 << 20, Egress: 2 << 20}}}}, "pause")
-	if got := execOutput(t, c, "ip"); !strings.Contains(got, "eth0") {
-		t.Fatalf("interfaces %q", got)
-	}
-	// The limits themselves are tested where they are made: here, that they arrive.
-	data, err := os.ReadFile(b.root.Path(c.ID(), "record.json"))
-	if err != nil || !strings.Contains(string(data), `"egress":2097152`) {
-		t.Errorf("%s, %v", data, err)
 	}
 }
 
