@@ -27,12 +27,19 @@ type Host struct {
 // NewHost makes a host and its outside.
 func NewHost(t testing.TB) *Host {
 	t.Helper()
-	h := &Host{NS: New(t, "host"), Outside: New(t, "outside")}
+	h := HostOn(New(t, "host"))
+	h.Sysctl("net/ipv4/ip_forward", "1")
+	h.Sysctl("net/ipv6/conf/all/forwarding", "1")
+	return h
+}
+
+// HostOn gives a namespace an outside.
+func HostOn(ns *NS) *Host {
+	ns.t.Helper()
+	h := &Host{NS: ns, Outside: New(ns.t, "outside")}
 	Join(h.NS, "up0", h.Outside, "up0")
 	h.Addr("up0", HostV4+"/24", HostV6+"/64")
 	h.Outside.Addr("up0", OutsideV4+"/24", OutsideV6+"/64")
-	h.Sysctl("net/ipv4/ip_forward", "1")
-	h.Sysctl("net/ipv6/conf/all/forwarding", "1")
 	return h
 }
 

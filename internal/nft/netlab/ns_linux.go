@@ -38,18 +38,38 @@ func New(t testing.TB, name string) *NS {
 	if err != nil {
 		t.Fatalf("make namespace %s: %v", name, err)
 	}
-	t.Cleanup(func() { n.file.Close() })
-	n.h, err = netlink.NewHandleAt(netns.NsHandle(n.FD()), unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.h.Close)
+	n.open()
 	n.Up("lo")
 	// No address waits to be found free, and none comes of itself but
 	// link-local ones.
 	n.Sysctl("net/ipv6/conf/default/accept_dad", "0")
 	n.Sysctl("net/ipv6/conf/default/accept_ra", "0")
 	return n
+}
+
+// Open is a namespace that there is, such as /proc/123/ns/net, or for an empty
+// path that of the calling thread. It is used as it is found.
+func Open(t testing.TB, name, path string) *NS {
+	t.Helper()
+	testenv.Root(t)
+	if path == "" {
+		path = "/proc/thread-self/ns/net"
+	}
+	n := &NS{Name: name, t: t}
+	var err error
+	n.file, err = os.Open(path)
+	n.must(err, "open")
+	n.open()
+	return n
+}
+
+func (n *NS) open() {
+	n.t.Helper()
+	n.t.Cleanup(func() { n.file.Close() })
+	var err error
+	n.h, err = netlink.NewHandleAt(netns.NsHandle(n.FD()), unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
+	n.must(err, "netlink")
+	n.t.Cleanup(n.h.Close)
 }
 
 // thread runs f on a thread of its own, which ends with it. The main thread

@@ -2,6 +2,7 @@ package netlab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -116,6 +117,18 @@ func dial(network, local, addr string, deadline time.Time) (net.Conn, error) {
 		}
 	}
 	return d.Dial(network, addr)
+}
+
+// Lookup asks the resolver at an address for those of a name.
+func (n *NS) Lookup(ctx context.Context, resolver, network, name string) ([]netip.Addr, error) {
+	r := &net.Resolver{PreferGo: true, Dial: func(_ context.Context, network, _ string) (c net.Conn, err error) {
+		err = n.Do(func() error {
+			c, err = dial(network, "", resolver, time.Now().Add(patience))
+			return err
+		})
+		return c, err
+	}}
+	return r.LookupNetIP(ctx, network, name)
 }
 
 // Reach fails the test unless the server of that name answers. It returns the

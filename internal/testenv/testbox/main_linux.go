@@ -31,7 +31,7 @@ func init() {
 		"memhog": memhog, "forkbomb": forkbomb, "cpu": cpu, "zombie": zombie,
 		"tty": tty, "stty": stty,
 		"http": httpServe, "get": httpGet, "tcpecho": tcpecho, "udpecho": udpecho,
-		"dial": dial, "listen": listen, "nslookup": nslookup, "ip": ipAddr,
+		"answer": answer, "dial": dial, "listen": listen, "nslookup": nslookup, "ip": ipAddr,
 		"applets": list,
 	}
 }

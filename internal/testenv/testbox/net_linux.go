@@ -120,6 +120,49 @@ func udpecho(args []string) int {
 	}
 }
 
+// answer NAME ADDR... answers TCP and UDP on each address with the name and the
+// address of who asked.
+func answer(args []string) int {
+	if len(args) < 2 {
+		return usage("answer NAME ADDR...")
+	}
+	line := func(from net.Addr) []byte {
+		host, _, _ := net.SplitHostPort(from.String())
+		return []byte(args[0] + " " + strings.TrimPrefix(host, "::ffff:") + "\n")
+	}
+	for _, addr := range args[1:] {
+		c, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return fail("answer", err)
+		}
+		go func() {
+			b := make([]byte, 512)
+			for {
+				if _, from, err := c.ReadFrom(b); err == nil {
+					c.WriteTo(line(from), from)
+				}
+			}
+		}()
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fail("answer", err)
+		}
+		go func() {
+			for {
+				if c, err := l.Accept(); err == nil {
+					c.Write(line(c.RemoteAddr()))
+					c.Close()
+				}
+			}
+		}()
+	}
+	fmt.Println("answer on", args[1:])
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, syscall.SIGTERM, syscall.SIGINT)
+	<-got
+	return 0
+}
+
 // dial [NETWORK] ADDR joins stdin and stdout to a connection; both directions
 // end on their own.
 func dial(args []string) int {
