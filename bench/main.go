@@ -42,6 +42,7 @@ var rows = []row{
 	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel}, {"pull", (*bench).rowPull},
 	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
 	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge}, {"attach", (*bench).rowAttach}, {"scale", (*bench).rowScale},
+	{"throughput", (*bench).rowThroughput}, {"names", (*bench).rowNames},
 }
 
 func init() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,8 +46,12 @@ func (p *podman) runOn(network string, args ...string) []string {
 }
 
 func (p *podman) container(verb, network string, args []string) []string {
+	return slices.Concat([]string{verb, "--network", network}, p.limits(), args)
+}
+
+func (p *podman) limits() []string {
 	group := "/amphora-bench-" + strconv.Itoa(os.Getpid()) + "-podman"
-	return append([]string{verb, "--network", network, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", group}, args...)
+	return []string{"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--cgroup-parent", group}
 }
 
 // monitors are the processes that serve one container each.

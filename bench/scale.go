@@ -69,7 +69,7 @@ func (b *bench) rowScale(ctx context.Context) ([]*result, error) {
 }
 
 const (
-	alive     = 100  // namespaces that stay
+	alive     = 900  // namespaces that stay
 	portsEach = 1000 // of one container
 	scaleNet  = "bench"
 )

@@ -22,26 +22,25 @@ func main() {
 	case "receive":
 		err = receive(":" + os.Args[2])
 	case "send":
-		err = counted(func(n int64) error { return send(os.Args[2], n) })
+		err = counted(func(n int64) (time.Duration, error) { return send(os.Args[2], n) })
 	case "resolve":
-		err = counted(func(n int64) error { return resolve(os.Args[2], int(n)) })
+		err = counted(func(n int64) (time.Duration, error) { return resolve(os.Args[2], int(n)) })
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func counted(f func(n int64) error) error {
+func counted(f func(n int64) (time.Duration, error)) error {
 	n, err := strconv.ParseInt(os.Args[3], 10, 64)
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
-	if err := f(n); err != nil {
-		return err
+	took, err := f(n)
+	if err == nil {
+		fmt.Println(took.Nanoseconds())
 	}
-	fmt.Println(time.Since(begin).Nanoseconds())
-	return nil
+	return err
 }
 
 const piece = 256 << 10 // of one read or write
@@ -67,20 +66,21 @@ func receive(addr string) error {
 	}
 }
 
-func send(addr string, n int64) error {
+func send(addr string, n int64) (time.Duration, error) {
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer c.Close()
+	begin := time.Now()
 	for buf := make([]byte, piece); n > 0; n -= piece {
 		if _, err := c.Write(buf[:min(piece, n)]); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-		return err
+		return 0, err
 	}
 	_, err = io.Copy(io.Discard, c) // it closes when it has read all
-	return err
+	return time.Since(begin), err
 }
