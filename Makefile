@@ -8,7 +8,8 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Packages that the race detector is worth its time for: what several
 # goroutines share. Those that do not exist yet are left out.
 RACE := $(wildcard internal/flock internal/journal internal/record internal/store internal/shim internal/stream \
-	internal/logs internal/watch internal/wire image container volume)
+	internal/logs internal/watch internal/wire internal/ports internal/dns internal/ipam internal/cni internal/nft internal/networks \
+	image container volume network)
 
 .PHONY: demo test race bench e2e lint cross readme tidy setup
 
