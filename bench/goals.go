@@ -25,6 +25,13 @@ var goals = []goal{
 	{"pull and unpack 1.5 times faster than docker pull", titlePull, command, "docker pull", nameCLI, 1.5},
 	{"pull and unpack 1.5 times faster than docker's API", titlePull, api, "docker API", nameLibrary, 1.5},
 	{"log lines, one write each, 3 times dockerd's rate", titleLogs + "one write each", command, "docker run", nameCLI, 3},
+	{"connect and disconnect 20 times faster than docker network", titleConnect, command, "docker network", nameCLI, 20},
+	{"connect and disconnect 20 times faster than docker's API", titleConnect, api, "docker API", nameLibrary, 20},
+	{"run with a published port 6 times faster than docker run", titleBridge, command, "docker run", nameCLI, 6},
+	{"run with a published port 6 times faster than docker's API", titleBridge, api, "docker API", nameLibrary, 6},
+	{"container to container at least docker0's rate (5 % is noise)", titleTrafficAcross, command, "docker", nameCLI, 0.95},
+	{"127.0.0.1:port at least docker's rate (5 % is noise)", titleTrafficPort, command, "docker", nameCLI, 0.95},
+	{"local names 1.5 times the rate of docker's resolver", titleNames, command, "docker", nameCLI, 1.5},
 	{"log lines, in blocks, 3 times dockerd's rate", titleLogs + "written", command, "docker run", nameCLI, 3},
 }
 

@@ -55,28 +55,48 @@ func measureProcess(pid int) (footprint, error) {
 	return sum, nil
 }
 
-// system is one way of having idle containers.
-type system struct {
-	name    string
-	start   func(ctx context.Context, name string) error
-	stop    func(ctx context.Context, name string)
-	each    func() []int // processes that serve one container each
-	daemons func() []int // processes that serve them all; nil: there are none
-}
-
 const settle = 2 * time.Second // until what starts has come to rest
 
+const titleMemory = "memory beside each idle container, KiB"
+
 // rowMemory measures what is resident beside the containers' own processes,
-// one system after the other.
+// one system after the other: without network, then on a network of the user's,
+// where supervisors serve names.
 func (b *bench) rowMemory(ctx context.Context) ([]*result, error) {
 	counts := []int{1, 10, 100}
 	if b.quick {
 		counts = []int{1, 5}
 	}
-	r := &result{Title: "memory beside each idle container, KiB", Unit: "KiB", Load: loadAverage(),
+	results := []*result{b.memory(ctx, titleMemory, b.systems(b.amphora, b.podman, "none"), counts)}
+	n, err := b.networked(ctx)
+	if err != nil {
+		return results, err
+	}
+	var undo undo
+	defer undo.all()
+	tools := []*tool{n.amphora.cli}
+	if b.docker != nil {
+		tools = append(tools, b.docker.cli)
+	}
+	if n.podman != nil {
+		tools = append(tools, n.podman.cli)
+	}
+	for _, t := range tools {
+		if err := undo.run(ctx, t, []string{"network", "create", netName}, "network", "rm", netName); err != nil {
+			return results, err
+		}
+	}
+	named := b.memory(ctx, titleMemory+", on a network with names", b.systems(n.amphora, n.podman, netName), counts)
+	named.Notes = []string{"podman's resolver, one process for all containers, is not counted"}
+	return append(results, named), nil
+}
+
+// memory makes a table of systems.
+func (b *bench) memory(ctx context.Context, title string, systems []*system, counts []int) *result {
+	r := &result{Title: title, Unit: "KiB", Load: loadAverage(),
 		Table: [][]string{{"", "containers", "processes", "private, median", "max", "pss, median", "daemons private", "daemons pss", "private for each, with daemons"}},
 		Notes: []string{"private: pages that only this process has and no file holds (private dirty, and private clean of anonymous mappings); the containers' own processes are not counted"}}
-	for _, s := range b.systems() {
+	for _, s := range systems {
 		if err := b.weigh(ctx, r, s, counts); err != nil {
 			r.Notes = append(r.Notes, s.name+" failed: "+err.Error())
 		}
@@ -84,7 +104,7 @@ func (b *bench) rowMemory(ctx context.Context) ([]*result, error) {
 			break
 		}
 	}
-	return []*result{r}, nil
+	return r
 }
 
 func (b *bench) weigh(ctx context.Context, r *result, s *system, counts []int) error {
@@ -149,76 +169,9 @@ func (r *result) weighed(s *system, count int) error {
 	most := quantile(private.Samples, 1)
 	r.Table = append(r.Table, []string{s.name, fmt.Sprint(count), fmt.Sprint(len(pids)), fmt.Sprintf("%.0f", private.median()), fmt.Sprintf("%.0f", most),
 		fmt.Sprintf("%.0f", pss.median()), daemons[0], daemons[1], fmt.Sprintf("%.0f", all/float64(count))})
-	if s.name == nameShim && count == 100 {
+	if s.name == nameShim && count == 100 && r.Title == titleMemory {
 		ok := most <= 2.8*1024 && len(pids) == count
 		r.Goals = append(r.Goals, line(ok, "2.8 MiB private for each of 100 idle containers", fmt.Sprintf("at most %.2f MiB, %d processes", most/1024, len(pids))))
 	}
 	return nil
-}
-
-const nameShim = "amphora"
-
-func (b *bench) systems() []*system {
-	list := []*system{b.shims(nameShim, ""), b.shims(nameHelper, b.amphora.helper)}
-	if d := b.docker; d != nil {
-		list = append(list, &system{name: "docker", each: d.shims, daemons: d.daemons,
-			start: func(ctx context.Context, name string) error {
-				return d.cli.run(ctx, d.run("-d", "--name", name, d.image, "sleep", "1000000")...)
-			},
-			stop: func(ctx context.Context, name string) { d.client.remove(ctx, name) }})
-	}
-	if p := b.podman; p != nil {
-		list = append(list, &system{name: "podman", each: p.monitors,
-			start: func(ctx context.Context, name string) error {
-				return p.cli.run(ctx, p.run("-d", "--name", name, p.image, "sleep", "1000000")...)
-			},
-			stop: func(ctx context.Context, name string) { p.cli.run(ctx, "rm", "-f", "-t", "0", name) }})
-	}
-	return list
-}
-
-// shims are containers that the library made, whose program has ended since:
-// the supervisors alone are left, as children of ours.
-func (b *bench) shims(name, helper string) *system {
-	a := b.amphora
-	own := map[int]bool{}    // first processes of the containers
-	before := map[int]bool{} // what was there already: daemons of the peers
-	for _, p := range descendants(os.Getpid()) {
-		before[p.pid] = true
-	}
-	ask := func(ctx context.Context, line string) (string, error) {
-		w, err := b.work("detach", a.root, a.state, helper, imageName)
-		if err != nil {
-			return "", err
-		}
-		defer w.close()
-		_, text, err := w.ask(ctx, line)
-		return text, err
-	}
-	return &system{name: name,
-		start: func(ctx context.Context, name string) error {
-			text, err := ask(ctx, "start "+name+" sleep 1000000")
-			if err != nil {
-				return err
-			}
-			pid, err := strconv.Atoi(text)
-			own[pid] = true
-			return err
-		},
-		stop: func(ctx context.Context, name string) {
-			if _, err := ask(ctx, "remove "+name); err != nil {
-				b.note("%s: %v", name, err)
-			}
-		},
-		// Whatever has come since, descends from us and is no container's own
-		// process: supervisors, and anything else that stayed.
-		each: func() []int {
-			var pids []int
-			for _, p := range descendants(os.Getpid()) {
-				if !p.zombie && !own[p.pid] && !before[p.pid] {
-					pids = append(pids, p.pid)
-				}
-			}
-			return pids
-		}}
 }

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	titleTraffic = "TCP from container to container, one connection, %d GiB"
-	titlePort    = "TCP from 127.0.0.1:port of the host to a container, one connection, %d GiB"
-	titleNames   = "queries for a container's name, by one that is beside it"
+	titleTrafficAcross = "TCP from container to container"
+	titleTrafficPort   = "TCP from 127.0.0.1:port of the host to a container"
+	titleNames         = "queries for a container's name, by one that is beside it"
 )
 
 // pair is two containers on one network of one system: "bench-a", which sends
@@ -108,8 +108,8 @@ func (b *bench) rowThroughput(ctx context.Context) ([]*result, error) {
 	for _, what := range []struct {
 		title string
 		list  []contender
-	}{{titleTraffic, across}, {titlePort, port}} {
-		r := b.compare(ctx, fmt.Sprintf(what.title, gib), b.n, what.list)
+	}{{titleTrafficAcross, across}, {titleTrafficPort, port}} {
+		r := b.compare(ctx, fmt.Sprintf("%s, one connection, %d GiB", what.title, gib), b.n, what.list)
 		r.Work, r.Item = float64(gib)*8*1.073741824, "Gb"
 		results = append(results, r)
 	}
