@@ -12,11 +12,8 @@ import (
 // use afterwards.
 func (w *World) Attacks() (through []string) {
 	w.t.Helper()
-	pid, addrs, err := w.engine.Run(w.t.Context(), "evil", "app")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	evil := w.Add("evil", "evil", pid, addrs, true)
+	w.attacks++
+	evil := w.run(fmt.Sprintf("evil%d", w.attacks), "evil", "app")
 	w.Places = w.Places[:len(w.Places)-1]
 	return append(w.spoof(evil), w.steal(evil)...)
 }
@@ -29,11 +26,11 @@ func (w *World) spoof(evil *Place) (through []string) {
 		{evil.addr(false), victim.addr(false), netlab.HostV4, "/32"}, {evil.addr(true), victim.addr(true), netlab.HostV6, "/128"},
 		{evil.addr(false), netlab.OutsideV4, netlab.HostV4, "/32"}, {evil.addr(true), netlab.OutsideV6, netlab.HostV6, "/128"},
 	} {
-		to := netlab.Addr(c.host, 4000+i)
+		to := netlab.Addr(c.host, 4000+10*w.attacks+i)
 		heard := w.Hear(to)
 		evil.NS.Addr("lo", c.spoofed+c.bits)
-		evil.NS.Send(netlab.Addr(c.spoofed, 4001), to)
-		evil.NS.Send(netlab.Addr(c.own, 4001), to) // what is heard first says it all
+		evil.NS.Send(netlab.Addr(c.spoofed, 3999), to)
+		evil.NS.Send(netlab.Addr(c.own, 3999), to) // what is heard first says it all
 		select {
 		case from := <-heard:
 			if from != c.own {
@@ -65,11 +62,12 @@ func (w *World) forget(evil *Place, addr string) {
 // steal asks a service on the host's loopback address by way of the gateway,
 // which route_localnet on a bridge would allow.
 func (w *World) steal(evil *Place) (through []string) {
-	w.Serve("tcp", "127.0.0.1:7777")
+	secret := netlab.Addr("127.0.0.1", 7700+w.attacks)
+	w.Serve("tcp", secret)
 	evil.NS.Sysctl("net/ipv4/conf/all/route_localnet", "1")
 	w.forget(evil, "127.0.0.1")
 	evil.NS.Route("127.0.0.1/32", w.gateway(w.Place(Neighbour), false))
-	if server, _, err := evil.NS.AskFrom("tcp", "", "127.0.0.1:7777", silence); err == nil {
+	if server, _, err := evil.NS.AskFrom("tcp", "", secret, silence); err == nil {
 		through = append(through, server+"'s service on 127.0.0.1 answered a container")
 	}
 	return through

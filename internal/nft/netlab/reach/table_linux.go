@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,7 +78,7 @@ func (w *World) Ask() *Table {
 }
 
 func (w *World) ask(p *Place, target *Target, q Question) Answer {
-	a := Answer{Want: target.want(p, q)}
+	a := Answer{Want: slices.Contains(target.From, p.Name)}
 	addr, ok := target.at(p, q)
 	if a.Asked = ok; !ok {
 		a.Want = false
@@ -112,8 +113,11 @@ func (w *World) ask(p *Place, target *Target, q Question) Answer {
 	return a
 }
 
-// at is where a place asks; false if that is no question: it has no resolver.
+// at is where a place asks; false if that is no question, as it has no resolver.
 func (t *Target) at(p *Place, q Question) (string, bool) {
+	if slices.Contains(t.Never, p.Name) {
+		return "", false
+	}
 	if t.Host != "" {
 		return "", p.Resolver
 	}

@@ -1,25 +1,18 @@
 package reach
 
-import (
-	"slices"
-
-	"github.com/amphora-go/amphora/internal/nft/netlab"
-)
+import "github.com/amphora-go/amphora/internal/nft/netlab"
 
 // Target is what is asked for.
 type Target struct {
 	Name   string
-	Server string                            // who must answer
-	Port   int                               // of TCP and UDP
-	Addr   func(p *Place, v6 bool) string    // as p knows it; empty: there is none
-	Host   string                            // instead of Addr: a name
-	From   []string                          // the places that reach it; from all others nobody must
-	Seen   func(p *Place, v6 bool) string    // as whom the server must see the asker; nil: anybody
-	But    func(p *Place, q Question) Reason // exceptions from From
+	Server string                         // who must answer
+	Port   int                            // of TCP and UDP
+	Addr   func(p *Place, v6 bool) string // as p knows it; empty: there is none
+	Host   string                         // instead of Addr: a name
+	From   []string                       // the places that reach it; from all others nobody must
+	Never  []string                       // places that do not ask, as the answer is not ours to give
+	Seen   func(p *Place, v6 bool) string // as whom the server must see the asker; nil: anybody
 }
-
-// Reason is why something is otherwise than its target says; empty: it is not.
-type Reason string
 
 // containers on networks that have a way out.
 var routed = []string{Itself, Neighbour, Other}
@@ -69,12 +62,3 @@ func (w *World) masqueraded(p *Place, v6 bool) string {
 }
 
 func outsideItself(v6 bool) string { return fixed(netlab.OutsideV4, netlab.OutsideV6)(nil, v6) }
-
-// want says whether an answer must come.
-func (t *Target) want(p *Place, q Question) bool {
-	yes := slices.Contains(t.From, p.Name)
-	if t.But != nil && t.But(p, q) != "" {
-		return !yes
-	}
-	return yes
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ type Place struct {
 	Resolver bool // one answers at 127.0.0.11
 }
 
+// Addr is its own address, whoever asks.
+func (p *Place) Addr(_ *Place, v6 bool) string { return p.addr(v6) }
+
 func (p *Place) addr(v6 bool) string {
 	for _, a := range p.Addrs {
 		if a.Is6() == v6 {
@@ -53,6 +57,7 @@ type World struct {
 	t        testing.TB
 	engine   Engine
 	gateways map[string][]netip.Addr
+	attacks  int
 }
 
 // Names of places.
@@ -148,6 +153,18 @@ func (w *World) Place(name string) *Place {
 	w.t.Fatalf("no place is called %q", name)
 	return nil
 }
+
+// Let lets a further place reach what is published, and the outside.
+func (w *World) Let(place string) {
+	for i, t := range w.Targets {
+		if slices.Contains(t.From, Other) {
+			w.Targets[i].From = append(slices.Clone(t.From), place)
+		}
+	}
+}
+
+// Routed are the containers on networks that have a way out.
+func Routed() []string { return slices.Clone(routed) }
 
 // gateway is the address by which a place knows the host: that of its own
 // network, or of app.
