@@ -295,7 +295,7 @@ func (v *view) agree(i *container.Info, last uint64, life string) (faults []stri
 		seq = max(seq, exit.Seq)
 	}
 	if seq != last {
-		faults = list(faults, "%s: its records say %d, its last event is %d", record.Short(i.ID), seq, last)
+		faults = list(faults, "%s: its records say %d, its last event is %d (%s, %s)", record.Short(i.ID), seq, last, i.Status, life)
 	}
 	return faults
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/internal/cgroup"
+	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
@@ -62,6 +63,7 @@ func (s *shim) oneRun() *record.Exit {
 	step.At("exit.drained")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
 	exit := &record.Exit{Code: how.Code, Signal: how.Signal, Started: s.run.Started, Finished: time.Now().UTC(),
 		OOMKilled: how.Code == 128+int(syscall.SIGKILL) && cgroup.OOMKills(group) > 0, Restarts: s.run.Restarts}
 	return exit
@@ -351,7 +353,10 @@ func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Con
 	return s.do(func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.box == nil || s.run.Status != from {
+		if s.box == nil || s.over {
+			return fault.ErrNotRunning // nothing may be logged of a run after its exit
+		}
+		if s.run.Status != from {
 			return stateError(s.run.Status)
 		}
 		if err := f(s.box); err != nil {

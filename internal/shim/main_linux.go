@@ -75,6 +75,7 @@ type shim struct {
 	run     *record.Run
 	box     *runtime.Container
 	init    *runtime.Running
+	over    bool // the last run of init has ended
 	stdio   *stdio
 	exit    *record.Exit
 	stop    bool // a caller asked it to stop: policies do not restart it

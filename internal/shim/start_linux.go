@@ -155,7 +155,7 @@ func (s *shim) startInit(files []*os.File) error {
 		return err
 	}
 	s.mu.Lock()
-	s.init, s.stdio = running, io
+	s.init, s.stdio, s.over = running, io, false
 	s.mu.Unlock()
 	return s.wires.serve()
 }
