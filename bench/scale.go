@@ -13,8 +13,8 @@ const (
 
 // full is a store with much in it, on a host of its own.
 type full struct {
-	name          string
-	leases, ports int
+	name                 string
+	leases, alive, ports int // alive: namespaces that stay
 
 	a       *amphora
 	warm    *worker // attaches
@@ -30,10 +30,13 @@ func (b *bench) rowScale(ctx context.Context) ([]*result, error) {
 	if b.quick {
 		some, many = 50, 200
 	}
-	stores := []*full{{leases: few}, {leases: some}, {leases: many}, {leases: few, ports: many}}
+	stores := []*full{{leases: few, alive: few}, {leases: some, alive: few}, {leases: some, alive: some}, {leases: many, alive: few}, {leases: few, alive: few, ports: many}}
 	var attach, connect []contender
 	for _, s := range stores {
 		s.name = fmt.Sprintf("%d leases", s.leases)
+		if s.alive > few {
+			s.name += ", all in use"
+		}
 		if s.ports > 0 {
 			s.name += fmt.Sprintf(", %d published ports", s.ports)
 		}
@@ -63,13 +66,12 @@ func (b *bench) rowScale(ctx context.Context) ([]*result, error) {
 	}
 	results[0].Notes = append(results[0].Notes,
 		fmt.Sprintf("a store, and a host, for each line; all leases are of one network, made by Manager.Attach; the namespaces of all but %d have gone since, "+
-			"without Detach, since the kernel allows 1023 interfaces on a bridge: their leases and records stay until Recover", alive),
+			"without Detach, since the kernel allows 1023 interfaces on a bridge: their leases and records stay until Recover", few),
 		fmt.Sprintf("ports are published by containers that run, at most %d each, the most that sockets are held for", portsEach))
 	return results, nil
 }
 
 const (
-	alive     = 900  // namespaces that stay
 	portsEach = 1000 // of one container
 	scaleNet  = "bench"
 )
@@ -81,7 +83,7 @@ func (b *bench) fill(ctx context.Context, s *full) error {
 	if err != nil {
 		return err
 	}
-	if s.a, err = b.storeIn(ctx, host, fmt.Sprintf("scale-%d-%d", s.leases, s.ports)); err != nil {
+	if s.a, err = b.storeIn(ctx, host, fmt.Sprintf("scale-%d-%d-%d", s.leases, s.alive, s.ports)); err != nil {
 		return err
 	}
 	if s.a.cli == nil {
@@ -103,7 +105,7 @@ func (b *bench) fill(ctx context.Context, s *full) error {
 			return err
 		}
 		_, _, err = s.warm.ask(ctx, "attach "+scaleNet+" "+c.words(have))
-		if have < alive {
+		if have < s.alive {
 			s.undo.fs = append(s.undo.fs, c.close)
 		} else {
 			c.close()
