@@ -3,6 +3,6 @@
 // docs/network.md. Every test runs in network and mount namespaces of its own,
 // dockerd and podman with it, on directories of their own.
 //
-// It wants what Debian's packages docker.io, podman, iptables and nftables have,
-// and skips what is missing.
+// It wants what Debian's packages docker.io, podman, iptables, nftables and
+// firewalld have, and skips what is missing.
 package network

@@ -16,7 +16,7 @@ import (
 )
 
 // parts are the tests that write a part of the report, in its order.
-var parts = []string{"TestAlone", "TestDocker", "TestPodman"}
+var parts = []string{"TestAlone", "TestDocker", "TestPodman", "TestFirewalld"}
 
 const out = "../out/network"
 
@@ -29,7 +29,7 @@ type part struct {
 // newPart begins the part of a test. It is kept if the test does not fail.
 func newPart(t *testing.T, title string) *part {
 	p := &part{t: t}
-	fmt.Fprintf(&p.text, "## %s\n", title)
+	fmt.Fprintf(&p.text, "## %s\n\n%s.\n", title, time.Now().UTC().Format(time.DateOnly))
 	os.Remove(partFile(t.Name()))
 	t.Cleanup(func() {
 		if t.Failed() || t.Skipped() {
@@ -92,7 +92,8 @@ func (p *part) again(w *reach.World, when string) {
 
 const head = `# Who reaches what
 
-Written by the suite e2e/network: ` + "`cd e2e && go test -count=1 ./network`" + `, as root, %s, Linux %s, %s%s.
+Written by the suite e2e/network: ` + "`cd e2e && go test -count=1 ./network`" + `, as root, %s, Linux %s,
+%s%s.
 
 Containers run in three networks: *app*, *back*, and *inner*, which is internal. The rows are what is asked for, most of it in or of one container of *app*, which
 serves ports 80 and 81 and publishes 80 as 8080 on all addresses of the host, as 8081 on 127.0.0.1 and [::1], and as 8082 on one address of the host. The columns
@@ -104,7 +105,8 @@ neighbour in *app*, a container of *back*, and one of *inner*. Each cell is four
 container's. Direct routing to a port that is not published is "its address" as asked from outside.
 `
 
-// The report is written when every part of it was.
+// The report is written when every part of it was, if not today: each has its
+// date.
 func TestReport(t *testing.T) {
 	var name unix.Utsname
 	unix.Uname(&name)
@@ -125,7 +127,7 @@ func TestReport(t *testing.T) {
 
 func versions() string {
 	var b strings.Builder
-	for _, argv := range [][]string{{"dockerd", "--version"}, {"podman", "--version"}, {"iptables", "--version"}, {"nft", "--version"}} {
+	for _, argv := range [][]string{{"dockerd", "--version"}, {"podman", "--version"}, {"iptables", "--version"}, {"nft", "--version"}, {"firewall-cmd", "--version"}} {
 		if line, err := output(argv...); err == nil {
 			b.WriteString(", " + line)
 		}
