@@ -14,6 +14,7 @@ import (
 	"github.com/amphora-go/amphora/internal/firewalld"
 	"github.com/amphora-go/amphora/internal/firewalld/fakebus"
 	"github.com/amphora-go/amphora/internal/host"
+	"github.com/amphora-go/amphora/internal/nft"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -106,6 +107,25 @@ func TestCheckForeignChains(t *testing.T) {
 	_, err = l.Create(t.Context(), &Spec{Name: "named", Options: map[string]string{"bridge.name": "mine0"}})
 	must(t, err)
 	says(t, l.Store, "firewall", "-i mine0 -j ACCEPT")
+}
+
+// With bridge-nf-call-iptables others' policies drop what stays on one bridge,
+// so that internal networks must be let pass as well.
+func TestInternalNetworkPasses(t *testing.T) {
+	l := newLab(t)
+	conn, err := nftables.New()
+	must(t, err)
+	policy := nftables.ChainPolicyDrop
+	table := conn.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+	conn.AddChain(&nftables.Chain{Name: "FORWARD", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+		Priority: nftables.ChainPriorityFilter, Policy: &policy})
+	must(t, conn.Flush())
+	defer func() { conn.DelTable(table); conn.Flush() }()
+	n, err := l.Create(t.Context(), &Spec{Name: "inner", Internal: true})
+	must(t, err)
+	if chains, err := nft.Foreign(0, n.Bridge); err != nil || len(chains) > 0 {
+		t.Errorf("%s is dropped by %+v, %v", n.Bridge, chains, err)
+	}
 }
 
 func TestCheckLegacy(t *testing.T) {
