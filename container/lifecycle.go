@@ -111,19 +111,19 @@ func (c *Container) Pids(ctx context.Context) (pids []int, err error) {
 	return pids, c.failed("pids", err)
 }
 
-// Condition is what Wait waits for.
-type Condition string
+// Until is what Wait waits for.
+type Until string
 
 const (
-	NotRunning Condition = "not-running" // now or later; the default
-	NextExit   Condition = "next-exit"   // the next end, also one after which it is restarted
-	Gone       Condition = "removed"     // until it is removed
+	NotRunning Until = "not-running" // now or later; the default
+	NextExit   Until = "next-exit"   // the next end, also one after which it is restarted
+	Gone       Until = "removed"     // until it is removed
 )
 
 // Wait waits for the condition and returns how the container ended. For one
 // that never ran, NotRunning returns an Exit of zeros at once. When ctx ends
 // nothing but the call does.
-func (c *Container) Wait(ctx context.Context, until Condition) (*Exit, error) {
+func (c *Container) Wait(ctx context.Context, until Until) (*Exit, error) {
 	var exit *record.Exit
 	var err error
 	switch until {

@@ -187,8 +187,8 @@ func TestWaitConditions(t *testing.T) {
 		exit *Exit
 		err  error
 	}
-	results := make(map[Condition]chan result)
-	for _, cond := range []Condition{NotRunning, NextExit, Gone} {
+	results := make(map[Until]chan result)
+	for _, cond := range []Until{NotRunning, NextExit, Gone} {
 		ch := make(chan result, 1)
 		results[cond] = ch
 		go func() {
