@@ -38,7 +38,7 @@ func (b *bench) startAmphora(ctx context.Context) (*amphora, error) {
 // storeIn makes a store whose programs run in a namespace, nil for ours, and
 // imports the image.
 func (b *bench) storeIn(ctx context.Context, ns *namespace, name string) (*amphora, error) {
-	a := &amphora{root: b.site.path(name, "root"), state: b.site.path(name, "state"), helper: b.site.path("bin", "amphora-helper"), ns: ns}
+	a := &amphora{root: b.site.path(name, "root"), state: b.site.state(name), helper: b.site.path("bin", "amphora-helper"), ns: ns}
 	if cli := b.site.path("bin", "amphora"); exists(cli) {
 		argv := []string{cli, "-root", a.root, "-state", a.state}
 		a.cli = &tool{argv: argv, dir: b.site.dir, ns: ns}

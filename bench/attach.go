@@ -90,7 +90,7 @@ func (c *coldAttach) prepare(ctx context.Context) error {
 		return err
 	}
 	dir := fmt.Sprintf("attach-%d", c.round)
-	c.store = [2]string{c.b.site.path(dir, "root"), c.b.site.path(dir, "state")}
+	c.store = [2]string{c.b.site.path(dir, "root"), c.b.site.state(dir)}
 	w, err := c.work()
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type docker struct {
 	cli    *tool
 	client *dockerClient
 	dir    string
+	exec   string // what runs
 	daemon *exec.Cmd
 	ended  chan struct{} // closed when the daemon ended
 	image  string
@@ -31,12 +32,12 @@ const dockerScript = `set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 busybox ip link set lo up
-exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" \
+exec dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root "$3" --pidfile "$1/pid" \
 	-H "unix://$1/sock" --storage-driver overlay2 --cgroup-parent "$2" --log-level=error
 `
 
 func (b *bench) startDocker(ctx context.Context) (*docker, error) {
-	d := &docker{dir: b.site.path("docker"), ended: make(chan struct{}), image: imageName}
+	d := &docker{dir: b.site.path("docker"), exec: b.site.state("docker"), ended: make(chan struct{}), image: imageName}
 	if err := os.MkdirAll(d.dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func (b *bench) startDocker(ctx context.Context) (*docker, error) {
 	}
 	defer log.Close()
 	group := "/amphora-bench-" + strconv.Itoa(os.Getpid()) + "-docker"
-	d.daemon = exec.Command("sh", "-c", dockerScript, "sh", d.dir, group)
+	d.daemon = exec.Command("sh", "-c", dockerScript, "sh", d.dir, group, d.exec)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
 	d.daemon.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
 	if err := d.daemon.Start(); err != nil {
@@ -132,7 +133,7 @@ func (d *docker) daemons() []int {
 func (d *docker) shims() []int {
 	var pids []int
 	for _, p := range processes() {
-		if strings.Contains(p.args, "containerd-shim") && strings.Contains(p.args, d.dir+"/exec/") {
+		if strings.Contains(p.args, "containerd-shim") && strings.Contains(p.args, d.exec+"/") {
 			pids = append(pids, p.pid)
 		}
 	}

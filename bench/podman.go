@@ -24,7 +24,7 @@ func (b *bench) startPodman(ctx context.Context) (*podman, error) {
 	locks := "/dev/shm/libpod_lock" // podman's own, of all its stores
 	_, err := os.Stat(locks)
 	fresh := os.IsNotExist(err)
-	p.cli = &tool{dir: b.site.dir, argv: []string{"podman", "--root", p.dir + "/root", "--runroot", p.dir + "/run", "--tmpdir", p.dir + "/tmp",
+	p.cli = &tool{dir: b.site.dir, argv: []string{"podman", "--root", p.dir + "/root", "--runroot", b.site.state("podman"), "--tmpdir", b.site.state("tmp"),
 		"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay", "--events-backend", "file"}}
 	b.site.later(func() {
 		p.cli.run(context.Background(), "rm", "-f", "-a", "-t", "0")

@@ -54,7 +54,13 @@ func newSite(ctx context.Context, parent string, bare bool) (*site, error) {
 		return s, err
 	}
 	mount := &tool{argv: []string{"mount"}}
-	return s, mount.run(ctx, "-o", "loop", s.volume, s.dir)
+	if err := mount.run(ctx, "-o", "loop", s.volume, s.dir); err != nil {
+		return s, err
+	}
+	if err := os.Mkdir(s.state(), 0o755); err != nil {
+		return s, err
+	}
+	return s, mount.run(ctx, "-t", "tmpfs", "-o", "mode=755", "tmpfs", s.state())
 }
 
 // volumeSize is more than a full run occupies; the file is sparse.
@@ -62,6 +68,12 @@ const volumeSize = 20 << 30
 
 func (s *site) path(names ...string) string {
 	return filepath.Join(append([]string{s.dir}, names...)...)
+}
+
+// state is where everybody keeps what does not survive a reboot: on tmpfs, as
+// /run is, which is the default of all.
+func (s *site) state(names ...string) string {
+	return s.path(append([]string{"run"}, names...)...)
 }
 
 // later registers what is undone in the end, the last first.
