@@ -38,6 +38,7 @@ func TestCommandLine(t *testing.T) {
 		"Connections":               testConnections,
 		"Ports":                     testPorts,
 		"EventsAndCare":             testEventsAndCare,
+		"Copy":                      testCopy,
 		"Terminal":                  testTerminal,
 		"InterruptOnTerminal":       testInterruptOnTerminal,
 		"HangUp":                    testHangUp,

@@ -85,10 +85,14 @@ func newApplier(ctx context.Context, dir string, opts *ApplyOptions) (*applier, 
 	if (o.Isolated || o.Lowers != nil) && !o.Whiteouts.overlay() || o.Isolated && o.Lowers != nil {
 		return nil, fault.Invalid("a layer is applied isolated, or over lower layers, or in place: these options exclude each other")
 	}
+	if o.Below != "" && o.Whiteouts != WhiteoutLiteral {
+		return nil, fault.Invalid("a layer is applied to a whole tree: Below needs WhiteoutLiteral")
+	}
 	var err error
 	if a.tree, err = openTree(dir, o.Whiteouts); err != nil {
 		return nil, err
 	}
+	a.keepKinds = o.KeepKinds
 	if err := a.prepare(); err != nil {
 		a.close()
 		return nil, err

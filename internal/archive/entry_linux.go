@@ -17,6 +17,9 @@ const sparseMax = 1 << 40
 
 // place makes one object below d.
 func (a *applier) place(d *dirRef, base string, h *tar.Header, m *Meta) error {
+	if err := a.sameKind(d, base, h.Typeflag == tar.TypeDir); err != nil {
+		return err
+	}
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return a.placeDir(d, base, m)
@@ -28,6 +31,21 @@ func (a *applier) place(d *dirRef, base string, h *tar.Header, m *Meta) error {
 		return a.placeNode(d, base, h, m)
 	}
 	return a.placeFile(d, base, h, m)
+}
+
+// sameKind refuses to let a directory and what is none replace each other.
+func (t *tree) sameKind(d *dirRef, base string, dir bool) error {
+	if !t.keepKinds {
+		return nil
+	}
+	st, missing, err := lstat(d.fd, base)
+	switch {
+	case err != nil || missing || isDir(&st) == dir:
+		return err
+	case dir:
+		return fault.Invalid("cannot overwrite non-directory %.256q with a directory", "/"+join(d.path, base))
+	}
+	return fault.Invalid("cannot overwrite directory %.256q with a non-directory", "/"+join(d.path, base))
 }
 
 // fresh calls create, which fails with EEXIST rather than replace, until it

@@ -24,6 +24,14 @@ func clean(name string) (string, error) {
 	return c, nil
 }
 
+// below is where a cleaned name of the archive goes.
+func (a *applier) below(name string) (string, error) {
+	if a.opts.Below == "" {
+		return name, nil
+	}
+	return clean(a.opts.Below + "/" + name)
+}
+
 func (a *applier) entry(h *tar.Header) error {
 	switch h.Typeflag {
 	case tar.TypeXGlobalHeader:
@@ -45,6 +53,14 @@ func (a *applier) entry(h *tar.Header) error {
 	m, err := a.meta(h)
 	if err != nil {
 		return err
+	}
+	if a.opts.Below != "" {
+		if name == "." {
+			return nil
+		}
+		if name, err = a.below(name); err != nil {
+			return err
+		}
 	}
 	if name == "." {
 		if h.Typeflag != tar.TypeDir {

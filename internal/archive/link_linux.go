@@ -16,6 +16,9 @@ func (a *applier) placeLink(d *dirRef, base, target string, m *Meta) error {
 	if err != nil || name == "." {
 		return fault.Invalid("hard link to %.256q", target)
 	}
+	if name, err = a.below(name); err != nil {
+		return err
+	}
 	parent, tbase := path.Split(name)
 	td, missing, err := a.find(path.Clean(parent))
 	if err != nil {

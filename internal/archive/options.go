@@ -37,6 +37,14 @@ type ApplyOptions struct {
 	// exact application without Settle. It needs one of the overlay styles
 	// and excludes Isolated.
 	Lowers []string
+	// Below is a directory of the tree, relative to its root, under which the
+	// entries are placed, and which the entry "." does not describe. Symbolic
+	// links that are met on the way, absolute ones too, still mean what they
+	// mean in the whole tree. It needs WhiteoutLiteral.
+	Below string
+	// KeepKinds refuses to replace a directory by something else, and
+	// something else by a directory.
+	KeepKinds bool
 	// MaxBytes bounds the content of all regular files, in bytes, holes
 	// included. 0 means no bound.
 	MaxBytes int64

@@ -38,8 +38,10 @@ type tree struct {
 
 	style    Whiteouts
 	isolated bool
-	strict   bool  // Settle: what depends on the order of entries is ErrReapply
-	lowers   *view // nil: nothing is known of lower layers
+	// keepKinds: directories and what is none do not replace each other
+	keepKinds bool
+	strict    bool  // Settle: what depends on the order of entries is ErrReapply
+	lowers    *view // nil: nothing is known of lower layers
 
 	euid, egid int
 	umask      uint32

@@ -110,6 +110,9 @@ func (t *tree) step(d *dirRef, c string, create bool) (*dirRef, string, error) {
 		if waiting || !create {
 			return nil, "", unsure{fault.Invalid("%q is not a directory", p)}
 		}
+		if err := t.sameKind(d, c, true); err != nil {
+			return nil, "", err
+		}
 		if err := t.replaceByDir(d, c); err != nil {
 			return nil, "", err
 		}

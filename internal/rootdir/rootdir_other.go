@@ -20,3 +20,15 @@ func (d *Dir) Open(string) (*os.File, error) { return nil, errors.ErrUnsupported
 
 // Close closes the root.
 func (d *Dir) Close() error { return d.f.Close() }
+
+// Path names the root.
+func (d *Dir) Path() string { return "" }
+
+// Resolve needs Linux.
+func (d *Dir) Resolve(string, bool) (string, error) { return "", errors.ErrUnsupported }
+
+// Lstat needs Linux.
+func (d *Dir) Lstat(string) (*Stat, error) { return nil, errors.ErrUnsupported }
+
+// IsReadOnly is never true off Linux.
+func IsReadOnly(error) bool { return false }

@@ -241,6 +241,21 @@ func (c *Client) Root(ctx context.Context) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opRoot})
 }
 
+// Tree returns a descriptor of the container's root directory, and one that
+// keeps everything mounted there while it is open, also after the container's
+// end.
+func (c *Client) Tree(ctx context.Context) (root, hold *os.File, err error) {
+	_, files, err := c.call(ctx, &Request{Op: opTree})
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(files) != 2 {
+		wire.CloseAll(files)
+		return nil, nil, errors.New("the supervisor's answer lacks its descriptors")
+	}
+	return files[0], files[1], nil
+}
+
 // NetNS returns a descriptor of the container's network namespace.
 func (c *Client) NetNS(ctx context.Context) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opNetNS})

@@ -33,6 +33,17 @@ func (s *shim) descriptor(req *Request) ([]*os.File, error) {
 	switch req.Op {
 	case opRoot:
 		return openOne(fmt.Sprintf("/proc/%d/root", run.Pid), unix.O_PATH|unix.O_DIRECTORY)
+	case opTree:
+		dir, err := openOne(fmt.Sprintf("/proc/%d/root", run.Pid), unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		ns, err := openOne(fmt.Sprintf("/proc/%d/ns/mnt", run.Pid), unix.O_RDONLY)
+		if err != nil {
+			dir[0].Close()
+			return nil, err
+		}
+		return append(dir, ns...), nil
 	case opNetNS:
 		return openOne(fmt.Sprintf("/proc/%d/ns/net", run.Pid), unix.O_RDONLY)
 	}

@@ -51,6 +51,7 @@ const (
 	opAttach     = "attach"     // Streams; -> Reply, later Reply.Closed
 	opResize     = "resize"     // Width, Height; on an exec's connection its own terminal
 	opRoot       = "root"       // -> a descriptor of the container's root directory
+	opTree       = "tree"       // -> opRoot's, and one that keeps its mounts together when the container ends
 	opNetNS      = "netns"      // -> a descriptor of its network namespace
 	opDial       = "dial"       // Network, Address; -> a connected socket
 	opConnect    = "connect"    // Endpoint

@@ -103,7 +103,7 @@ func (s *shim) simple(conn *wire.Conn, req *Request) {
 		err = s.connect(req.Endpoint)
 	case opDisconnect:
 		err = s.disconnect(req.Network)
-	case opRoot, opNetNS, opDial:
+	case opRoot, opTree, opNetNS, opDial:
 		files, err = s.descriptor(req)
 	case opKeep, opDiscard:
 		s.mu.Lock()

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func testCopy(t *testing.T, c *cli) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	if err := os.WriteFile(file, []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("run", "-d", "--name", "cc", "--network", "none", "box", "pause")
+	r := c.run("cp", file, "cc:/tmp/")
+	if r.want(t, 0, ""); !strings.HasPrefix(r.stderr, "Successfully copied ") || !strings.HasSuffix(r.stderr, " to cc:/tmp/\n") {
+		t.Errorf("%q", r.stderr)
+	}
+	c.is("hello", "exec", "cc", "cat", "/tmp/f")
+	if r := c.run("cp", "-q", "cc:/tmp/f", filepath.Join(dir, "back")); r.code != 0 || r.stderr != "" {
+		t.Errorf("%+v", r)
+	}
+	if b, _ := os.ReadFile(filepath.Join(dir, "back")); string(b) != "hello" {
+		t.Errorf("%q came back", b)
+	}
+	tar := c.run("cp", "cc:/tmp/.", "-")
+	tar.want(t, 0, "hello")
+	c.ok("exec", "cc", "mkdir", "/new")
+	c.runInput([]byte(tar.stdout), "cp", "-", "cc:/new").want(t, 0, "")
+	c.is("hello", "exec", "cc", "cat", "/new/f")
+	c.fails(1, "copying between containers is not supported", "cp", "cc:/a", "cc:/b")
+	c.fails(1, "must specify at least one container source", "cp", "/a", "./c:b")
+	c.fails(1, "does not exist", "cp", "cc:/none", dir)
+	c.fails(1, "is no directory", "cp", "-", "cc:/tmp/f")
+}
