@@ -168,7 +168,8 @@ func settings(spec *Spec, img *image.RunConfig, f *facts, c *compiled, mode stri
 	cfg.Files.ExtraHosts = spec.ExtraHosts
 	cfg.Files.DNS, cfg.Files.DNSSearch, cfg.Files.DNSOptions = spec.DNS.Servers, spec.DNS.Search, spec.DNS.Options
 	cfg.Init = c.init
-	return nil
+	cfg.Health, err = health(spec, img)
+	return err
 }
 
 // process merges the Spec's process with the image's.

@@ -51,7 +51,8 @@ type Info struct {
 	Pid      int               `json:"pid,omitempty"` // of the first process, as the host numbers it
 	Started  time.Time         `json:"started,omitzero"`
 	Restarts int               `json:"restarts,omitempty"`
-	Exit     *Exit             `json:"exit,omitempty"` // the last one; nil if there was none
+	Exit     *Exit             `json:"exit,omitempty"`   // the last one; nil if there was none
+	Health   *HealthInfo       `json:"health,omitempty"` // nil: no check, or it does not run
 
 	// WaitsForSupervisor says that the restart policy demands a start that only
 	// a process calling Supervise will do: the machine was restarted, or the
@@ -96,7 +97,7 @@ func newExit(e *record.Exit) *Exit {
 func newInfo(s *record.Snapshot) *Info {
 	i := &Info{ID: s.ID, Name: s.Name, Created: s.Created, Image: s.Image, ImageID: s.ImageID, Rootfs: s.Rootfs,
 		Command: s.Command, Labels: s.Labels, Network: s.Network, TTY: s.TTY, Stdin: s.Stdin, Owned: s.Owned,
-		Status: Status(s.Status), Exit: newExit(s.Exit), configured: s.Container}
+		Status: Status(s.Status), Exit: newExit(s.Exit), Health: newHealth(s.Run), configured: s.Container}
 	for _, v := range s.Volumes {
 		i.Volumes = append(i.Volumes, VolumeUse(v))
 	}

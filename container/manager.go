@@ -100,6 +100,11 @@ func (c *Container) Inspect(ctx context.Context) (*Info, error) {
 		return nil, c.fail("inspect", err)
 	}
 	info := newInfo(s)
+	if info.Health != nil {
+		if err := c.readHealth(info); err != nil {
+			return nil, c.fail("inspect", err)
+		}
+	}
 	if s.Run != nil && s.Wired() {
 		if info.Networks, err = network.Attachments(c.m.networks, c.id); err != nil {
 			return nil, c.fail("inspect", err)

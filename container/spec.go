@@ -38,6 +38,7 @@ type Spec struct {
 	Security  Security  `json:"security,omitzero"`
 	Restart   Restart   `json:"restart,omitzero"`
 	Stop      Stop      `json:"stop,omitzero"`
+	Health    *Health   `json:"health,omitempty"` // nil: the image's check, if it has one
 	Log       Log       `json:"log,omitzero"`
 
 	Init       bool `json:"init,omitempty"`       // run a small reaper as process 1, the command as its child

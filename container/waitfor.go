@@ -25,6 +25,10 @@ type Condition interface {
 // reason is what kept a condition from holding when it was last looked at.
 type reason struct{ last error }
 
+// lastLook is what a condition gets after the container's end, to read what it
+// left.
+const lastLook = 250 * time.Millisecond
+
 // lastLines is how much of the log an error of WaitFor shows.
 const lastLines = 10
 
@@ -58,9 +62,9 @@ func (c *Container) waitFor(ctx context.Context, conditions []Condition) error {
 	select {
 	case err = <-met:
 	case exit = <-exited:
-		cancel()
-		err = <-met // it may have been met before the end
-		if err != nil {
+		// It may have been met before the end, as the log will show.
+		defer time.AfterFunc(lastLook, cancel).Stop()
+		if err = <-met; err != nil {
 			err = ErrNotRunning
 		}
 	}

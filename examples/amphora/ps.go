@@ -144,7 +144,13 @@ func status(i *container.Info) string {
 	}
 	switch i.Status {
 	case container.Running:
-		return "Up " + span(time.Since(i.Started))
+		up := "Up " + span(time.Since(i.Started))
+		if h := i.Health; h != nil && h.Status == container.Starting {
+			up += " (health: starting)"
+		} else if h != nil {
+			up += " (" + string(h.Status) + ")"
+		}
+		return up
 	case container.Paused:
 		return "Up " + span(time.Since(i.Started)) + " (Paused)"
 	case container.Created:

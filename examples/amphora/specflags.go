@@ -18,6 +18,7 @@ type specFlags struct {
 	container.Spec
 	labels, labelFiles, envFiles []string
 	entrypoint                   string
+	noHealth                     *bool
 	first                        network.Endpoint // what is said of the first network by flags of its own
 	f                            *flags
 }
@@ -47,6 +48,7 @@ func (s *specFlags) define(f *flags) {
 	f.text(&s.Stop.Signal, "stop-signal", "Stop the container with this `signal`")
 	value(f, &s.Stop.Timeout, "stop-timeout", "Timeout (in `seconds`) to stop the container", parseGrace)
 	value(f, &s.Restart, "restart", "Restart `policy`: no, on-failure[:max-retries], always, unless-stopped", parseRestart)
+	s.defineHealth(f)
 	f.text(&s.Log.Driver, "log-driver", "Log `driver`: json-file (default) or none")
 	each(f, "log-opt", "Log `option`: max-size=BYTES or max-file=NUMBER", s.logOption)
 }
@@ -85,6 +87,9 @@ func (s *specFlags) complete(args []string) error {
 			return err
 		}
 		s.Rootfs = dir
+	}
+	if *s.noHealth {
+		s.Health = &container.Health{None: true}
 	}
 	s.Command = args
 	if s.f.given("entrypoint") {

@@ -123,6 +123,7 @@ type Config struct {
 	Init      bool        `json:"init,omitempty"`   // a reaper of ours is process 1
 	Files     Files       `json:"files"`
 	Limits    []Limit     `json:"limits,omitempty"`
+	Health    *Health     `json:"health,omitempty"`
 }
 
 // Limit is a cgroup value that must be in force, else the start fails:
@@ -190,6 +191,7 @@ type Run struct {
 	ShimStart uint64    `json:"shimStart"`
 	Started   time.Time `json:"started,omitzero"`
 	Restarts  int       `json:"restarts,omitempty"`
+	Health    string    `json:"health,omitempty"` // starting, healthy, unhealthy; empty: no check
 }
 
 // Exit is exit.json: the last exit, also of a start that failed.

@@ -67,6 +67,10 @@ func openOne(path string, flags int) ([]*os.File, error) {
 // made there: a socket keeps its namespace. Names are not resolved, since
 // that would ask the host's resolver.
 func dialIn(ns *os.File, network, address string) ([]*os.File, error) {
+	return dialWithin(ns, network, address, dialLimit)
+}
+
+func dialWithin(ns *os.File, network, address string, limit time.Duration) ([]*os.File, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fault.Invalid("address %q: %w", address, err)
@@ -90,7 +94,7 @@ func dialIn(ns *os.File, network, address string) ([]*os.File, error) {
 			done <- result{err: os.NewSyscallError("setns", err)}
 			return
 		}
-		f, err := dialFile(network, address)
+		f, err := dialFile(network, address, limit)
 		done <- result{f, err}
 	}()
 	r := <-done
@@ -100,8 +104,8 @@ func dialIn(ns *os.File, network, address string) ([]*os.File, error) {
 	return []*os.File{r.f}, nil
 }
 
-func dialFile(network, address string) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialLimit)
+func dialFile(network, address string, limit time.Duration) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	// A numeric address is dialled on this very goroutine (no happy eyeballs),
 	// so that the socket is made on the locked thread.

@@ -64,6 +64,7 @@ func (s *shim) oneRun() *record.Exit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
+	close(s.runOver)
 	exit := &record.Exit{Code: how.Code, Signal: how.Signal, Started: s.run.Started, Finished: time.Now().UTC(),
 		OOMKilled: how.Code == 128+int(syscall.SIGKILL) && cgroup.OOMKills(group) > 0, Restarts: s.run.Restarts}
 	return exit
@@ -84,6 +85,10 @@ func (s *shim) wants(exit *record.Exit) bool {
 	defer s.mu.Unlock()
 	if s.stop {
 		return false
+	}
+	if s.forced {
+		s.forced = false
+		return true
 	}
 	switch p := s.c.Restart; p.Policy {
 	case "always", "unless-stopped":

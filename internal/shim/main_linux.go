@@ -75,7 +75,9 @@ type shim struct {
 	run     *record.Run
 	box     *runtime.Container
 	init    *runtime.Running
-	over    bool // the last run of init has ended
+	over    bool          // the last run of init has ended
+	runOver chan struct{} // closed then
+	forced  bool          // the next end is followed by another run, whatever the policy
 	stdio   *stdio
 	exit    *record.Exit
 	stop    bool // a caller asked it to stop: policies do not restart it

@@ -137,6 +137,9 @@ func (s *shim) startInit(files []*os.File) error {
 			return err
 		}
 		run.Pid, run.PidStart, run.Started = pid, st.StartTime, time.Now().UTC()
+		if s.cfg.Health != nil {
+			run.Health = record.HealthStarting
+		}
 		if err := s.root.Started(context.Background(), s.current(), &run); err != nil {
 			return err
 		}
@@ -155,8 +158,12 @@ func (s *shim) startInit(files []*os.File) error {
 		return err
 	}
 	s.mu.Lock()
-	s.init, s.stdio, s.over = running, io, false
+	s.init, s.stdio, s.over, s.runOver = running, io, false, make(chan struct{})
+	over := s.runOver
 	s.mu.Unlock()
+	if s.cfg.Health != nil {
+		go s.watchHealth(over)
+	}
 	return s.wires.serve()
 }
 
