@@ -4,7 +4,8 @@
 //	go run . [-rows run,exec,...] [-n 20] [-quick] [-peers docker,podman,runc]
 //
 // What is compared is like for like: command line against command line and API
-// against API, the same image, no network, full default security on our side.
+// against API, the same image, full default security on our side, and no network
+// but in the rows that are about networks.
 // The runs of all contenders are interleaved and their order rotates, so that a
 // disturbance of the machine meets them all alike; trust the ratios of one
 // table, not milliseconds of two. Every sample is kept in out/*.json.
@@ -16,5 +17,15 @@
 // installed when missing and this runs as root. The Docker daemon runs in
 // network and mount namespaces of its own and touches nothing of one that the
 // machine has. All that is made lies in one temporary directory and is removed
-// in the end, also after an interrupt.
+// in the end, also after an interrupt. What does not survive a reboot lies on
+// tmpfs, as it does below /run.
+//
+// Rows about networks give every contender a network namespace like a host's of
+// its own: no rules of others, no uplink. "connect" is a further network for a
+// running container; "bridge" is "run" with an interface and a published port;
+// "attach" is many bare namespaces, from new processes on an empty host; "scale"
+// is one more connection where there are few and many; "throughput" is TCP over
+// the bridge and through a port of 127.0.0.1; "names" is the resolver inside a
+// container. What sends, receives and asks is program/traffic, which is part of
+// the image, and takes its own time.
 package main

@@ -10,9 +10,10 @@ import (
 
 // packages of Debian that hold the programs we need.
 var packages = map[string][]string{ // by peer; "" is always wanted
-	"":         {"busybox", "busybox-static", "ip", "iproute2"},
-	"docker":   {"dockerd", "docker.io"},
-	"podman":   {"podman", "podman", "conmon", "conmon", "runc", "runc"},
+	"":       {"busybox", "busybox-static", "ip", "iproute2"},
+	"docker": {"dockerd", "docker.io", "iptables", "iptables"},
+	"podman": {"podman", "podman", "conmon", "conmon", "runc", "runc", "/usr/lib/podman/netavark", "netavark",
+		"/usr/lib/podman/aardvark-dns", "aardvark-dns"},
 	"runc":     {"runc", "runc"},
 	"registry": {"docker-registry", "docker-registry"},
 }
