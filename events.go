@@ -3,6 +3,8 @@ package amphora
 import (
 	"context"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
@@ -17,7 +19,7 @@ var ErrTooOld = journal.ErrTooOld
 type Event struct {
 	Seq        uint64            `json:"seq"`
 	Time       time.Time         `json:"time"`
-	Type       string            `json:"type"`   // container, image, volume
+	Type       string            `json:"type"`   // container, image, network, volume
 	Action     string            `json:"action"` // in Docker's words: create, start, die ...
 	ID         string            `json:"id"`
 	Attributes map[string]string `json:"attributes,omitempty"`
@@ -29,6 +31,51 @@ type EventOptions struct {
 	After  time.Time // events later than that
 	Follow bool      // go on until the context ends
 	Tail   bool      // only what happens from now on; with Follow
+	Filter *EventFilter
+}
+
+// EventFilter chooses events, as Docker's filters do: values of one field are
+// alternatives, fields must all match. What it leaves out still counts in the
+// numbers.
+type EventFilter struct {
+	Types   []string // container, image, network, volume
+	Actions []string // create, start, die ...; "health_status" is every state of health
+	Labels  []string // "key" or "key=value", all of which the object must have
+
+	// Objects, by name or beginning of the id. Images also chooses the events of
+	// the containers made from them.
+	Containers, Images, Networks, Volumes []string
+}
+
+// Match says whether the filter lets an event pass. Nil lets all pass.
+func (f *EventFilter) Match(e *Event) bool {
+	if f == nil {
+		return true
+	}
+	any := func(want []string, ok func(string) bool) bool { return len(want) == 0 || slices.ContainsFunc(want, ok) }
+	labelled := !slices.ContainsFunc(f.Labels, func(l string) bool {
+		k, v, valued := strings.Cut(l, "=")
+		have, ok := e.Attributes[k]
+		return !ok || valued && have != v
+	})
+	action, _, _ := strings.Cut(e.Action, ":")
+	return labelled && any(f.Types, func(t string) bool { return t == e.Type }) &&
+		any(f.Actions, func(a string) bool { return a == e.Action || a == action }) && f.object(e)
+}
+
+// object says whether the event is of one of the objects asked for.
+func (f *EventFilter) object(e *Event) bool {
+	asked := false
+	for kind, refs := range map[string][]string{"container": f.Containers, "image": f.Images, "network": f.Networks, "volume": f.Volumes} {
+		for _, ref := range refs {
+			asked = true
+			if e.Type == kind && ref != "" && (e.Attributes["name"] == ref || strings.HasPrefix(strings.TrimPrefix(e.ID, "sha256:"), strings.TrimPrefix(ref, "sha256:"))) ||
+				kind == "image" && e.Type == "container" && e.Attributes["image"] == ref {
+				return true
+			}
+		}
+	}
+	return !asked
 }
 
 // Events yields what happened to the Root's objects, by whatever process, in
@@ -45,7 +92,7 @@ func (e *Engine) Events(ctx context.Context, opts *EventOptions) iter.Seq2[Event
 				yield(Event{}, fault.New("events", "", err))
 				return
 			}
-			if !yield(Event(ev), nil) {
+			if out := Event(ev); opts.Filter.Match(&out) && !yield(out, nil) {
 				return
 			}
 		}

@@ -18,7 +18,7 @@ var eventsCommand = command{
 		var format string
 		value(f, &since, "since", "Show all events created since `time`", parseTime)
 		value(f, &until, "until", "Stream events until this `time`", parseTime)
-		f.list(&filters, "f,filter", "Filter output by `condition`: type=, event=, container=, image=, network= or volume=")
+		f.list(&filters, "f,filter", "Filter output by `condition`: type=, event=, label=, container=, image=, network= or volume=")
 		f.text(&format, "format", "Print json, or by a `template` such as '{{.Action}}'")
 		return func(ctx context.Context, a *app, _ []string) error {
 			eng, err := a.engine(ctx)
@@ -32,7 +32,11 @@ var eventsCommand = command{
 			if tmpl == nil {
 				tmpl = printEvent
 			}
-			o := amphora.EventOptions{After: since, Follow: until.IsZero() || until.After(time.Now()), Tail: since.IsZero()}
+			filter, err := eventFilter(filters)
+			if err != nil {
+				return err
+			}
+			o := amphora.EventOptions{After: since, Follow: until.IsZero() || until.After(time.Now()), Tail: since.IsZero(), Filter: filter}
 			if !until.IsZero() && o.Follow {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithDeadline(ctx, until)
@@ -48,11 +52,7 @@ var eventsCommand = command{
 				if !until.IsZero() && e.Time.After(until) {
 					return nil
 				}
-				ok, err := eventMatches(filters, &e)
-				if err == nil && ok {
-					err = tmpl(a.stdout, e)
-				}
-				if err != nil {
+				if err := tmpl(a.stdout, e); err != nil {
 					return err
 				}
 			}
@@ -68,28 +68,17 @@ func printEvent(w io.Writer, v any) error {
 	return err
 }
 
-// eventMatches reports whether all filters hold; of several of one kind, any.
-func eventMatches(filters []string, e *amphora.Event) (bool, error) {
-	kinds := map[string]bool{}
-	for _, f := range filters {
-		key, v, _ := strings.Cut(f, "=")
-		var hit bool
-		switch key {
-		case "type":
-			hit = e.Type == v
-		case "event":
-			hit = e.Action == v
-		case "container", "image", "network", "volume":
-			hit = e.Type == key && v != "" && (strings.HasPrefix(e.ID, v) || e.Attributes["name"] == v)
-		default:
-			return false, fmt.Errorf("unknown filter %q: use type, event, container, image, network or volume", key)
+// eventFilter reads the values of --filter.
+func eventFilter(filters []string) (*amphora.EventFilter, error) {
+	f := new(amphora.EventFilter)
+	to := map[string]*[]string{"type": &f.Types, "event": &f.Actions, "label": &f.Labels,
+		"container": &f.Containers, "image": &f.Images, "network": &f.Networks, "volume": &f.Volumes}
+	for _, one := range filters {
+		key, v, _ := strings.Cut(one, "=")
+		if to[key] == nil {
+			return nil, fmt.Errorf("unknown filter %q: use type, event, label, container, image, network or volume", key)
 		}
-		kinds[key] = kinds[key] || hit
+		*to[key] = append(*to[key], v)
 	}
-	for _, hit := range kinds {
-		if !hit {
-			return false, nil
-		}
-	}
-	return true, nil
+	return f, nil
 }
