@@ -1,6 +1,6 @@
-// Package image handles container images: it pulls them from registries, loads
-// them from archives, makes them from a root filesystem, names, lists and
-// removes them, and unpacks them for containers.
+// Package image handles container images: it pulls them from registries and
+// pushes them there, loads them from archives, makes them from a root
+// filesystem, names, lists and removes them, and unpacks them for containers.
 //
 // All images of a Root are shared by every process that opens it. A [Store]
 // finds and makes images, an [Image] is one of them, an [Info] says what it

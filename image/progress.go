@@ -15,16 +15,23 @@ const (
 	Extracting  Phase = "extracting"
 	Done        Phase = "done"
 	Exists      Phase = "exists" // nothing was to do
+
+	// Of a push or a save alone:
+	Compressing Phase = "compressing"
+	Uploading   Phase = "uploading"
+	Mounted     Phase = "mounted" // the registry had it in another repository
 )
 
-// Progress is the state of one layer of an image that is being pulled or loaded.
+// Progress is the state of one layer of an image that is being pulled, loaded
+// or pushed.
 type Progress struct {
 	Layer  string // digest of the blob
 	Index  int    // position in the image, 0 is the lowest layer
 	Layers int    // how many the image has
 	Phase  Phase
-	Bytes  int64 // of the blob that are there
-	Total  int64 // size of the blob
+	Bytes  int64  // of the blob that are there
+	Total  int64  // size of the blob
+	From   string // repository that it was mounted from
 }
 
 // progressEvery is how often the bytes of a layer are reported, at most.
@@ -60,7 +67,7 @@ func (r *reporter) update(i int, change func(*layerState)) {
 	before := l.Phase
 	change(l)
 	l.Index, l.Layers = i, len(r.layers)
-	if before == Done || before == Exists {
+	if before == Done || before == Exists || before == Mounted {
 		return
 	}
 	if l.Phase == before && time.Since(l.said) < progressEvery {

@@ -28,6 +28,8 @@ type source struct {
 	keys     Keychain
 	log      *slog.Logger
 	wire     *wire
+	scopes   []string // asked of token servers; nil: to pull from repo
+	push     bool
 
 	mu     sync.Mutex // guards what follows
 	client *http.Client
@@ -82,8 +84,15 @@ func (s *source) connect(ctx context.Context) (*http.Client, error) {
 		s.keyErr = err // most images need none
 		s.log.Warn("image: no credentials, going on without", "registry", s.host, "err", err)
 	}
-	scope := "repository:" + s.repo + ":pull"
-	rt, err := transport.NewWithContext(ctx, s.registry, cred.authenticator(), s.wire, []string{scope})
+	scopes := s.scopes
+	if scopes == nil {
+		scopes = []string{"repository:" + s.repo + ":pull"}
+	}
+	rt, err := transport.NewWithContext(ctx, s.registry, cred.authenticator(), s.wire, scopes)
+	if err != nil && ctx.Err() == nil && len(scopes) > 1 && !temporary(err) {
+		// Some token servers give nothing at all when one scope is denied.
+		rt, err = transport.NewWithContext(ctx, s.registry, cred.authenticator(), s.wire, scopes[:1])
+	}
 	if err != nil {
 		if ctx.Err() == nil && !temporary(err) {
 			s.down = s.explain(err)
@@ -99,6 +108,9 @@ func (s *source) explain(err error) error {
 	var e *transport.Error
 	if !errors.As(err, &e) {
 		return fmt.Errorf("registry %s: %w", s.host, err)
+	}
+	if refused := s.asRefusal(err); refused != nil {
+		return refused
 	}
 	switch e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -139,7 +151,7 @@ func (s *source) do(ctx context.Context, method, url string, header http.Header,
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, s.explain(err)
+		return nil, s.explain(withoutQuery(err))
 	}
 	if err := transport.CheckError(resp, codes...); err != nil {
 		resp.Body.Close()

@@ -25,6 +25,7 @@ func commands() []command {
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
 		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand,
 		pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
+		pushCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
 }

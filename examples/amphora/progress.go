@@ -19,6 +19,8 @@ type progress struct {
 	layers []image.Progress
 	drawn  int // lines on the screen
 	last   time.Time
+
+	finished, existed string // words of a push
 }
 
 func newProgress(out *os.File) *progress {
@@ -28,6 +30,20 @@ func newProgress(out *os.File) *progress {
 var phases = map[image.Phase]string{
 	image.Waiting: "Waiting", image.Downloading: "Downloading", image.Verifying: "Verifying Checksum",
 	image.Extracting: "Extracting", image.Done: "Pull complete", image.Exists: "Already exists",
+	image.Compressing: "Preparing", image.Uploading: "Pushing",
+}
+
+// word is Docker's for what is being done.
+func (p *progress) word(l image.Progress) string {
+	switch {
+	case l.Phase == image.Done && p.finished != "":
+		return p.finished
+	case l.Phase == image.Exists && p.existed != "":
+		return p.existed
+	case l.Phase == image.Mounted:
+		return "Mounted from " + l.From
+	}
+	return phases[l.Phase]
 }
 
 // update is the callback of Pull and Load, whose calls do not overlap.
@@ -39,7 +55,7 @@ func (p *progress) update(l image.Progress) {
 	p.layers[l.Index] = l
 	switch {
 	case !p.bars && !same:
-		fmt.Fprintf(p.out, "%s: %s\n", short(l.Layer), phases[l.Phase])
+		fmt.Fprintf(p.out, "%s: %s\n", short(l.Layer), p.word(l))
 	case p.bars && (!same || time.Since(p.last) > 50*time.Millisecond):
 		p.draw()
 	}
@@ -67,16 +83,16 @@ func (p *progress) draw() {
 		if l.Layer == "" {
 			continue // not heard of yet
 		}
-		b.WriteString("\r\x1b[K" + cut(line(l), width-1) + "\n") // over a cleared line
+		b.WriteString("\r\x1b[K" + cut(p.line(l), width-1) + "\n") // over a cleared line
 		p.drawn++
 	}
 	p.out.WriteString(b.String())
 }
 
 // line is "f18232174bc9: Downloading [===>      ]  1.2MB/3.6MB".
-func line(l image.Progress) string {
-	s := fmt.Sprintf("%s: %s", short(l.Layer), phases[l.Phase])
-	if l.Total <= 0 || l.Phase != image.Downloading && l.Phase != image.Extracting {
+func (p *progress) line(l image.Progress) string {
+	s := fmt.Sprintf("%s: %s", short(l.Layer), p.word(l))
+	if l.Total <= 0 || l.Phase != image.Downloading && l.Phase != image.Extracting && l.Phase != image.Uploading {
 		return s
 	}
 	const width = 50

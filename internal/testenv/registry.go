@@ -2,12 +2,14 @@ package testenv
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,8 @@ type RegistryOptions struct {
 	User, Password string // asked for when User is set
 	Token          bool   // by a bearer token from /token instead of basic authentication
 	TLS            bool   // with a certificate nobody knows
+	NoMount        bool   // blobs of other repositories are to be sent again
+	NoPush         bool   // tokens are good for pulls only
 }
 
 // Registry is an image registry in this process: go-containerregistry's, with
@@ -37,6 +41,7 @@ type Registry struct {
 	mu       sync.Mutex // guards what follows
 	requests []string
 	faults   []*Fault
+	uploads  uploads
 }
 
 // NewRegistry starts a registry that ends with the test.
@@ -111,6 +116,7 @@ func (r *Registry) upload(t testing.TB, repository string, b *Built) {
 	t.Helper()
 	for _, l := range append([]blob{b.config}, b.layers...) {
 		r.inside(t, http.MethodPost, "/v2/"+repository+"/blobs/uploads/?digest="+url.QueryEscape(l.Digest.String()), "", l.data)
+		r.link(repository, l.Digest)
 	}
 }
 
@@ -146,6 +152,9 @@ func (r *Registry) serve(w http.ResponseWriter, q *http.Request) {
 		challenge := `Basic realm="testenv"`
 		if r.options.Token {
 			challenge = fmt.Sprintf(`Bearer realm="%s/token",service="testenv"`, r.URL)
+			if repo, action := needs(q); repo != "" {
+				challenge += fmt.Sprintf(`,scope="repository:%s:%s"`, repo, action)
+			}
 		}
 		w.Header().Set("WWW-Authenticate", challenge)
 		w.Header().Set("Content-Type", "application/json")
@@ -165,9 +174,29 @@ func (r *Registry) allowed(q *http.Request) bool {
 		return true
 	}
 	if r.options.Token {
-		return q.Header.Get("Authorization") == "Bearer "+registryToken
+		scopes, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer "+registryToken)
+		repo, action := needs(q)
+		return ok && (repo == "" || slices.ContainsFunc(strings.Split(scopes, "/"), func(hex string) bool {
+			scope, _ := base64.RawURLEncoding.DecodeString(hex)
+			_, rest, _ := strings.Cut(string(scope), "repository:"+repo+":")
+			return slices.Contains(strings.Split(rest, ","), action)
+		}))
 	}
 	return r.credentials(q)
+}
+
+// needs says what a token must allow for a request.
+func needs(q *http.Request) (repo, action string) {
+	path := strings.TrimPrefix(q.URL.Path, "/v2/")
+	for _, kind := range []string{"/blobs/", "/manifests/", "/tags/", "/referrers/"} {
+		if i := strings.LastIndex(path, kind); i >= 0 {
+			repo = path[:i]
+		}
+	}
+	if q.Method == http.MethodGet || q.Method == http.MethodHead {
+		return repo, "pull"
+	}
+	return repo, "push"
 }
 
 func (r *Registry) credentials(q *http.Request) bool {
@@ -180,6 +209,13 @@ func (r *Registry) serveToken(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED"}]}`, http.StatusUnauthorized)
 		return
 	}
+	token := registryToken
+	for _, scope := range q.URL.Query()["scope"] {
+		if r.options.NoPush {
+			scope = strings.ReplaceAll(scope, "push", "nothing")
+		}
+		token += "/" + base64.RawURLEncoding.EncodeToString([]byte(scope))
+	}
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"token":%q,"expires_in":300}`, registryToken)
+	fmt.Fprintf(w, `{"token":%q,"expires_in":300}`, token)
 }

@@ -49,6 +49,9 @@ func (r *Registry) fault(line string) *Fault {
 // content serves what is stored. Ranges are done here, since
 // go-containerregistry's registry knows none without an end.
 func (r *Registry) content(w http.ResponseWriter, q *http.Request) {
+	if r.blob(w, q) {
+		return
+	}
 	if q.Method != http.MethodGet || q.Header.Get("Range") == "" {
 		r.handler.ServeHTTP(w, q)
 		return
