@@ -52,16 +52,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts *ImportOptions) (*
 }
 
 func (s *Store) importTar(ctx context.Context, r io.Reader, opts *ImportOptions) (*Image, error) {
-	name := ""
-	if opts.Ref != "" {
-		ref, err := parseRef(opts.Ref)
-		if err != nil {
-			return nil, err
-		}
-		if ref.Digest != "" {
-			return nil, fault.Invalid("a new image cannot be named by a digest; leave %q away", "@"+ref.Digest)
-		}
-		name = ref.String()
+	name, err := newName(opts.Ref)
+	if err != nil {
+		return nil, err
 	}
 	config, err := opts.config()
 	if err != nil {
@@ -79,6 +72,21 @@ func (s *Store) importTar(ctx context.Context, r io.Reader, opts *ImportOptions)
 	step.At("import.layer")
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diff}}
 	return s.write(ctx, l, "import", name, config, []ocispec.Descriptor{blob})
+}
+
+// newName is the canonical name of an image that is to be made, "" for none.
+func newName(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	ref, err := parseRef(text)
+	if err != nil {
+		return "", err
+	}
+	if ref.Digest != "" {
+		return "", fault.Invalid("a new image cannot be named by a digest; leave %q away", "@"+ref.Digest)
+	}
+	return ref.String(), nil
 }
 
 // config is the configuration of the image to be, but for its layer.

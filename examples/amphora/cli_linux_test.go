@@ -39,6 +39,7 @@ func TestCommandLine(t *testing.T) {
 		"Ports":                     testPorts,
 		"EventsAndCare":             testEventsAndCare,
 		"Copy":                      testCopy,
+		"Commit":                    testCommit,
 		"Terminal":                  testTerminal,
 		"InterruptOnTerminal":       testInterruptOnTerminal,
 		"HangUp":                    testHangUp,

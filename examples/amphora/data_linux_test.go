@@ -35,3 +35,17 @@ func testCopy(t *testing.T, c *cli) {
 	c.fails(1, "does not exist", "cp", "cc:/none", dir)
 	c.fails(1, "is no directory", "cp", "-", "cc:/tmp/f")
 }
+
+func testCommit(t *testing.T, c *cli) {
+	c.ok("run", "--name", "cc", "--network", "none", "box", "sh", "-c", "mkdir /d; write /d/e e")
+	c.is("A /d\nA /d/e", "diff", "cc")
+	out := filepath.Join(t.TempDir(), "out.tar")
+	c.is("", "export", "-o", out, "cc")
+	if b, err := os.ReadFile(out); err != nil || !strings.Contains(string(b), "d/e\x00") {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	c.run("commit", "-m", "why", "-c", `CMD ["cat","/d/e"]`, "cc", "made:1").want(t, 0, "sha256:")
+	c.is("e", "run", "--rm", "--network", "none", "made:1")
+	c.run("history", "made:1").want(t, 0, "why")
+	c.fails(1, "none of CMD", "commit", "-c", "FROM x", "cc")
+}

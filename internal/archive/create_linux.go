@@ -51,6 +51,11 @@ func Create(ctx context.Context, w io.Writer, dir string, opts *CreateOptions) e
 	if err := c.start(root); err != nil {
 		return err
 	}
+	for _, name := range c.opts.Deleted {
+		if err := c.deleted(path.Join(path.Dir(name), ".wh."+path.Base(name))); err != nil {
+			return err
+		}
+	}
 	if err := c.tw.Close(); err != nil {
 		return fmt.Errorf("writing the archive: %w", err)
 	}

@@ -21,6 +21,8 @@ type CreateOptions struct {
 	// Skip leaves out what it returns true for, by the name in the archive,
 	// and all below.
 	Skip func(name string) bool
+	// Deleted are names that get a whiteout each, after everything else.
+	Deleted []string
 	// MapID turns the owner on disk into the owner in the archive. Nil keeps
 	// it.
 	MapID func(uid, gid int) (int, int, error)

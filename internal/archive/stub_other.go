@@ -33,3 +33,8 @@ func ReadInRoot(string, string, int64) ([]byte, error) {
 func Create(context.Context, io.Writer, string, *CreateOptions) error {
 	return needsLinux("archiving a container's files")
 }
+
+// Changes needs Linux.
+func Changes(context.Context, string, []string, *ChangesOptions) ([]Change, error) {
+	return nil, needsLinux("comparing a container with its image")
+}

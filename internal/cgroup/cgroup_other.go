@@ -20,6 +20,7 @@ func Kill(group string, limit time.Duration) error { return errLinux }
 func Remove(group string) error                    { return errLinux }
 func OOMKills(group string) int                    { return 0 }
 func Read(group, name string) (string, error)      { return "", errLinux }
+func Freeze(group string, on bool) error           { return errLinux }
 
 // CanLimitSwap is false where nothing can be limited.
 func CanLimitSwap() bool { return false }

@@ -3,6 +3,7 @@ package rootdir
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path"
 	"runtime"
 	"strconv"
@@ -146,3 +147,8 @@ func (d *Dir) Descend(name string) (fd int, err error) {
 // IsReadOnly says whether an error comes from a file system, or a mount, that
 // may not be written to.
 func IsReadOnly(err error) bool { return errors.Is(err, unix.EROFS) }
+
+// PathForOthers is Path for other processes.
+func (d *Dir) PathForOthers() string {
+	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(d.f.Fd()))
+}

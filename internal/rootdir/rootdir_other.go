@@ -32,3 +32,6 @@ func (d *Dir) Lstat(string) (*Stat, error) { return nil, errors.ErrUnsupported }
 
 // IsReadOnly is never true off Linux.
 func IsReadOnly(error) bool { return false }
+
+// PathForOthers is Path for other processes.
+func (d *Dir) PathForOthers() string { return "" }

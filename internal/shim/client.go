@@ -256,6 +256,15 @@ func (c *Client) Tree(ctx context.Context) (root, hold *os.File, err error) {
 	return files[0], files[1], nil
 }
 
+// Base returns a descriptor of the container's root directory as it is below
+// everything that is mounted there.
+func (c *Client) Base(ctx context.Context) (*os.File, error) {
+	return c.file(ctx, &Request{Op: opBase})
+}
+
+// Hold freezes the container's processes until the client is closed.
+func (c *Client) Hold(ctx context.Context) error { return c.simple(ctx, &Request{Op: opHold}) }
+
 // NetNS returns a descriptor of the container's network namespace.
 func (c *Client) NetNS(ctx context.Context) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opNetNS})

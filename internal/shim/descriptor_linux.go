@@ -31,6 +31,8 @@ func (s *shim) descriptor(req *Request) ([]*os.File, error) {
 		return nil, fault.ErrNotRunning
 	}
 	switch req.Op {
+	case opBase:
+		return openOne(s.rootfs, unix.O_PATH|unix.O_DIRECTORY)
 	case opRoot:
 		return openOne(fmt.Sprintf("/proc/%d/root", run.Pid), unix.O_PATH|unix.O_DIRECTORY)
 	case opTree:

@@ -339,10 +339,13 @@ func (s *shim) kill() {
 // thaw lets a paused container feel its signal.
 func (s *shim) thaw() {
 	s.mu.Lock()
-	paused := s.run.Status == record.Paused
+	paused, held := s.run.Status == record.Paused, s.holds > 0
 	s.mu.Unlock()
 	if paused {
 		s.resume()
+	}
+	if held {
+		cgroup.Freeze(s.c.Cgroup, false)
 	}
 }
 

@@ -82,6 +82,7 @@ type shim struct {
 	exit    *record.Exit
 	stop    bool // a caller asked it to stop: policies do not restart it
 	owners  int
+	holds   int                      // clients for which its processes are frozen, status or not
 	caps    *specs.LinuxCapabilities // as compiled, for execs
 	ownHome bool                     // HOME is set in the container's own environment
 

@@ -52,6 +52,8 @@ const (
 	opResize     = "resize"     // Width, Height; on an exec's connection its own terminal
 	opRoot       = "root"       // -> a descriptor of the container's root directory
 	opTree       = "tree"       // -> opRoot's, and one that keeps its mounts together when the container ends
+	opBase       = "base"       // -> a descriptor of its root directory without what is mounted there
+	opHold       = "hold"       // -> Reply when its processes are frozen, until the connection closes
 	opNetNS      = "netns"      // -> a descriptor of its network namespace
 	opDial       = "dial"       // Network, Address; -> a connected socket
 	opConnect    = "connect"    // Endpoint

@@ -63,6 +63,10 @@ func (s *shim) handle(conn *wire.Conn) {
 		case opAttach:
 			s.handleAttach(conn, &req, files)
 			return
+		case opHold:
+			wire.CloseAll(files)
+			s.handleHold(conn)
+			return
 		case opOwn:
 			s.handleOwn(conn, files)
 		default:
@@ -103,7 +107,7 @@ func (s *shim) simple(conn *wire.Conn, req *Request) {
 		err = s.connect(req.Endpoint)
 	case opDisconnect:
 		err = s.disconnect(req.Network)
-	case opRoot, opTree, opNetNS, opDial:
+	case opRoot, opTree, opBase, opNetNS, opDial:
 		files, err = s.descriptor(req)
 	case opKeep, opDiscard:
 		s.mu.Lock()
