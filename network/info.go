@@ -123,7 +123,7 @@ func Attachments(s *networks.Store, id string) ([]Attachment, error) {
 
 // AllAttachments are the connections of all containers, by id.
 func AllAttachments(s *networks.Store) (map[string][]Attachment, error) {
-	all, err := s.Attached("*")
+	all, err := s.All()
 	out := make(map[string][]Attachment, len(all))
 	for _, a := range all {
 		out[a.ID] = append(out[a.ID], newAttachment(a))

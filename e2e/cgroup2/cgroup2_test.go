@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -15,12 +16,12 @@ func TestPlain(t *testing.T) {
 	k := kernel(t)
 	dir := t.TempDir()
 	image := filepath.Join(dir, "initramfs")
-	writeInitramfs(t, image, []entry{
-		{name: "init", mode: 0o755, data: []byte(plainInit)},
-		{name: "bin/busybox", mode: 0o755, file: busybox},
-		{name: "bin/guest", mode: 0o755, file: guestProgram(t)},
-		{name: "lib/overlay.ko", mode: 0o644, file: k.module("fs/overlayfs/overlay.ko")},
-	})
+	modules, load := k.modules(t)
+	writeInitramfs(t, image, append(modules,
+		entry{name: "init", mode: 0o755, data: []byte(strings.Replace(plainInit, "LOAD\n", load, 1))},
+		entry{name: "bin/busybox", mode: 0o755, file: busybox},
+		entry{name: "bin/guest", mode: 0o755, file: guestProgram(t)},
+	))
 	boot(t, "plain", k, image, "")
 }
 
@@ -40,7 +41,7 @@ mount -t sysfs none /sys
 mount -t devtmpfs none /dev
 mount -t tmpfs none /run
 mount -t cgroup2 none /sys/fs/cgroup
-insmod /lib/overlay.ko
+LOAD
 ip link set lo up
 guest plain
 poweroff -f
@@ -56,11 +57,11 @@ func TestSystemd(t *testing.T) {
 	k := kernel(t)
 	dir := t.TempDir()
 	image := filepath.Join(dir, "initramfs")
-	writeInitramfs(t, image, []entry{
-		{name: "init", mode: 0o755, data: []byte(diskInit)},
-		{name: "bin/busybox", mode: 0o755, file: busybox},
-		{name: "lib/overlay.ko", mode: 0o644, file: k.module("fs/overlayfs/overlay.ko")},
-	})
+	modules, load := k.modules(t)
+	writeInitramfs(t, image, append(modules,
+		entry{name: "init", mode: 0o755, data: []byte(strings.Replace(diskInit, "LOAD\n", load, 1))},
+		entry{name: "bin/busybox", mode: 0o755, file: busybox},
+	))
 	boot(t, "systemd", k, image, disk(t, dir))
 }
 
@@ -71,7 +72,7 @@ mkdir -p /proc /sys /dev /new
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
-insmod /lib/overlay.ko
+LOAD
 n=0
 until [ -b /dev/nvme0n1 ] || [ $n = 100 ]; do sleep 0.1; n=$((n+1)); done
 mount -t ext4 /dev/nvme0n1 /new || { echo "e2e: FAIL no disk"; poweroff -f; }

@@ -7,8 +7,9 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"path/filepath"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -209,26 +210,48 @@ func (s *Store) detach(ctx context.Context, a *attachment.Attachment, netns stri
 	return err
 }
 
-// Attached lists the connections of one container, or whatever has that id, on
-// all networks.
-func (s *Store) Attached(id string) ([]*attachment.Attachment, error) {
-	files, err := filepath.Glob(filepath.Join(attachment.Dir(s.root.State, "*"), id+".*"))
-	if err != nil {
+// interfaces are how many names a namespace's interfaces are looked for by, at
+// least: eth0 to eth31. Names are given from the lowest that is free on.
+const interfaces = 32
+
+// All lists the connections of everybody, on all networks.
+func (s *Store) All() ([]*attachment.Attachment, error) {
+	networks, err := os.ReadDir(attachment.Dir(s.root.State, ""))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Opaque(err)
 	}
 	var all []*attachment.Attachment
-	for _, f := range files {
-		if !attachment.IsFile(filepath.Base(f)) {
-			continue
-		}
-		a, err := attachment.Load(f)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+	for _, n := range networks {
+		some, err := attachment.List(s.root.State, n.Name())
 		if err != nil {
-			return all, fault.Opaque(err)
+			return all, err
 		}
-		all = append(all, a)
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// Attached lists the connections of one container, or whatever has that id, on
+// all networks.
+func (s *Store) Attached(id string) ([]*attachment.Attachment, error) {
+	networks, err := os.ReadDir(attachment.Dir(s.root.State, ""))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Opaque(err)
+	}
+	var all []*attachment.Attachment
+	for _, n := range networks {
+		// A network may have thousands of connections, one name a few: looking for
+		// those by name costs the same with any number of others.
+		for i := range max(interfaces, len(networks)) {
+			a, err := attachment.Read(s.root.State, n.Name(), id, "eth"+strconv.Itoa(i))
+			if err != nil {
+				return all, err
+			}
+			if a != nil {
+				all = append(all, a)
+				break // nobody is attached to one network twice
+			}
+		}
 	}
 	slices.SortFunc(all, func(a, b *attachment.Attachment) int { return strings.Compare(a.Interface, b.Interface) })
 	return all, nil

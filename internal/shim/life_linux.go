@@ -206,7 +206,6 @@ func (s *shim) end(exit *record.Exit, unwired <-chan error) {
 	if s.box != nil {
 		s.do(s.box.Destroy)
 	}
-	s.cut()
 	step.At("exit.destroyed")
 	if !s.unrecorded {
 		s.root.EndRun(s.c.ID)
@@ -226,9 +225,11 @@ func (s *shim) end(exit *record.Exit, unwired <-chan error) {
 	s.quit()
 }
 
-// leave takes away what the networks have on the host, if this was the last
-// container of a program that is gone.
+// leave takes away what the networks have on the host: cables that are still
+// there, which takes the kernel many milliseconds, and all of it if this was the
+// last container of a program that is gone. Nobody waits for it.
 func (s *shim) leave() {
+	s.cut()
 	if s.wires != nil && s.c.Owned {
 		s.wires.store.Idle(context.Background()) // what stays goes with a later one
 	}
