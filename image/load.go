@@ -47,11 +47,21 @@ func (s *Store) Load(ctx context.Context, r io.Reader, opts *LoadOptions) ([]Loa
 	if opts == nil {
 		opts = &LoadOptions{}
 	}
-	loaded, err := s.load(ctx, r, opts)
+	loaded, err := s.load(ctx, func(sh *shelf) error { return sh.fill(ctx, r) }, opts)
 	return loaded, fault.New("image load", "", err)
 }
 
-func (s *Store) load(ctx context.Context, r io.Reader, opts *LoadOptions) ([]Loaded, error) {
+// LoadDir is Load for an OCI layout, or an unpacked archive of `docker save`,
+// in a directory. Nothing outside of it is read, whatever links it has.
+func (s *Store) LoadDir(ctx context.Context, dir string, opts *LoadOptions) ([]Loaded, error) {
+	if opts == nil {
+		opts = &LoadOptions{}
+	}
+	loaded, err := s.load(ctx, func(sh *shelf) error { return sh.fillFrom(ctx, dir) }, opts)
+	return loaded, fault.New("image load", dir, err)
+}
+
+func (s *Store) load(ctx context.Context, fill func(*shelf) error, opts *LoadOptions) ([]Loaded, error) {
 	want, err := parsePlatform(opts.Platform)
 	if err != nil {
 		return nil, err
@@ -70,7 +80,7 @@ func (s *Store) load(ctx context.Context, r io.Reader, opts *LoadOptions) ([]Loa
 	if err != nil {
 		return nil, err
 	}
-	if err := shelf.fill(ctx, r); err != nil {
+	if err := fill(shelf); err != nil {
 		return nil, err
 	}
 	step.At("load.staged")

@@ -16,7 +16,7 @@ var loadCommand = command{
 		var o image.LoadOptions
 		var quiet bool
 		input := "-"
-		f.text(&input, "i,input", "Read from tar archive `file`, instead of STDIN")
+		f.text(&input, "i,input", "Read from tar archive `file`, or the directory of an OCI layout, instead of STDIN")
 		f.bool(&quiet, "q,quiet", "Suppress the load output")
 		f.text(&o.Platform, "platform", "Load only the given `platform`")
 		return func(ctx context.Context, a *app, _ []string) error {
@@ -36,7 +36,12 @@ var loadCommand = command{
 			if p.bars && !quiet {
 				o.Progress = p.update
 			}
-			all, err := eng.Images().Load(ctx, in, &o)
+			var all []image.Loaded
+			if st, serr := in.Stat(); serr == nil && st.IsDir() {
+				all, err = eng.Images().LoadDir(ctx, input, &o)
+			} else {
+				all, err = eng.Images().Load(ctx, in, &o)
+			}
 			for _, l := range all {
 				if len(l.Refs) == 0 {
 					fmt.Fprintln(a.stdout, "Loaded image ID:", l.Image.ID())
