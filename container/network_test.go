@@ -265,7 +265,7 @@ func TestRestartKeepsTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := inspect(t, c)
-	execOutput(t, c, "kill", "-TERM", "1")
+	c.Command(t.Context(), "kill", "-TERM", "1").Run() // it dies with the container, or before
 	eventually(t, "the restart", func() bool { i := inspect(t, c); return i.Restarts > 0 && i.Status == Running })
 	after := inspect(t, c)
 	if before.Networks[0].Addresses[0] != after.Networks[0].Addresses[0] {
