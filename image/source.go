@@ -30,6 +30,7 @@ type source struct {
 	wire     *wire
 	scopes   []string // asked of token servers; nil: to pull from repo
 	push     bool
+	login    bool // credentials are being tried
 
 	mu     sync.Mutex // guards what follows
 	client *http.Client
@@ -114,7 +115,10 @@ func (s *source) explain(err error) error {
 	}
 	switch e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		hint := "the repository does not exist there or needs other credentials: log in with `docker login " + s.host + "` or set a Keychain"
+		hint := "the repository does not exist there or needs other credentials: log in with Login or `docker login " + s.host + "`, or set a Keychain"
+		if s.login {
+			return fault.Kind(fs.ErrPermission, "registry %s does not accept the user name and password: %w", s.host, err)
+		}
 		if s.keyErr != nil {
 			hint += fmt.Sprintf(" (credentials could not be read: %v)", s.keyErr)
 		}

@@ -25,7 +25,7 @@ func commands() []command {
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
 		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand,
 		pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
-		pushCommand, saveCommand,
+		pushCommand, saveCommand, loginCommand, logoutCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
 }
