@@ -39,6 +39,7 @@ func TestCommandLine(t *testing.T) {
 		"Ports":                     testPorts,
 		"EventsAndCare":             testEventsAndCare,
 		"Copy":                      testCopy,
+		"Stats":                     testStats,
 		"Commit":                    testCommit,
 		"Terminal":                  testTerminal,
 		"InterruptOnTerminal":       testInterruptOnTerminal,

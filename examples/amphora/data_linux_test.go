@@ -49,3 +49,15 @@ func testCommit(t *testing.T, c *cli) {
 	c.run("history", "made:1").want(t, 0, "why")
 	c.fails(1, "none of CMD", "commit", "-c", "FROM x", "cc")
 }
+
+func testStats(t *testing.T, c *cli) {
+	c.ok("run", "-d", "--name", "cc", "-m", "64m", "box", "sleep", "1000")
+	c.run("stats", "--no-stream").want(t, 0, "CONTAINER ID")
+	c.run("stats", "--no-stream", "cc").want(t, 0, " / 64MiB")
+	c.is("cc", "stats", "--no-stream", "--format", "{{.Name}}", "cc")
+	c.run("top", "cc").want(t, 0, "sleep 1000")
+	c.run("top", "cc", "-o", "pid,comm").want(t, 0, "PID")
+	c.ok("stop", "-t", "0", "cc")
+	c.fails(1, "is not running", "top", "cc")
+	c.run("stats", "-a", "--no-stream").want(t, 0, "cc")
+}

@@ -21,6 +21,7 @@ func Remove(group string) error                    { return errLinux }
 func OOMKills(group string) int                    { return 0 }
 func Read(group, name string) (string, error)      { return "", errLinux }
 func Freeze(group string, on bool) error           { return errLinux }
+func Stat(group string) (*Stats, error)            { return nil, errLinux }
 
 // CanLimitSwap is false where nothing can be limited.
 func CanLimitSwap() bool { return false }
