@@ -76,6 +76,7 @@ type gatherer struct {
 	lease *store.Lease
 	// platform is the only one wanted; "" for all that are here.
 	platform string
+	whole    bool // an index goes as it is or not at all
 	// elsewhere reports whether a manifest that is not here is at the
 	// destination already. Nil: it is not.
 	elsewhere func(ctx context.Context, d digest.Digest) bool
@@ -170,6 +171,9 @@ func (g *gatherer) index(ctx context.Context, out *outgoing, data []byte, entrie
 		*out = *whole
 		out.addDocument(newDocument(data))
 		return nil
+	}
+	if g.whole {
+		return fmt.Errorf("the index is not complete: %w; or push those of its images first that are not here", store.ErrMissing)
 	}
 	flat, err := g.flatten(ctx, entries, 0)
 	if err != nil {

@@ -30,6 +30,9 @@ type PushOptions struct {
 	// is the digest pulled; plain ones of images that were imported or loaded
 	// are compressed with gzip. The same layer always gives the same bytes.
 	Compress string
+	// Whole refuses to push a part of an index: without it an index of those
+	// platforms is pushed that the store or the registry's repository has.
+	Whole bool
 	// Progress is told about each layer. Calls do not overlap; the push waits
 	// for them.
 	Progress func(Progress)
@@ -122,6 +125,9 @@ func (s *Store) pushedNames(ctx context.Context, name string, ref Ref, opts *Pus
 	return all, nil
 }
 
+// stallTimeout is the default of options of that name.
+const stallTimeout = 30 * time.Second
+
 // pusher is one Push.
 type pusher struct {
 	s     *Store
@@ -143,7 +149,7 @@ func (s *Store) newPusher(ctx context.Context, ref Ref, l *store.Lease, opts *Pu
 		mirror.wire.close()
 	}
 	if p.stall <= 0 {
-		p.stall = 30 * time.Second
+		p.stall = stallTimeout
 	}
 	if p.from, err = s.mountable(ctx, ref); err != nil {
 		return nil, err
@@ -203,14 +209,23 @@ func (p *pusher) name(ctx context.Context, n *store.Name) (*Pushed, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.contents(ctx, out); err != nil {
-		return nil, err
+	done, err := p.send(ctx, ref, out)
+	if err == nil {
+		p.known(ctx, n, out.top().digest)
 	}
-	step.At("push.blobs")
+	return done, err
+}
+
+// send sends blobs, then manifests, then what the name will stand for.
+func (p *pusher) send(ctx context.Context, ref Ref, out *outgoing) (*Pushed, error) {
 	top := out.top()
 	if ref.Digest != "" && ref.Digest != string(top.digest) {
 		return nil, fault.Invalid("what would be pushed has the digest %s; push it by a tag", top.digest)
 	}
+	if err := p.contents(ctx, out); err != nil {
+		return nil, err
+	}
+	step.At("push.blobs")
 	for _, d := range out.documents[:len(out.documents)-1] {
 		if err := p.document(ctx, d, string(d.digest)); err != nil {
 			return nil, err
@@ -224,13 +239,12 @@ func (p *pusher) name(ctx context.Context, n *store.Name) (*Pushed, error) {
 		return nil, err
 	}
 	step.At("push.named")
-	p.known(ctx, n, top.digest)
 	return &Pushed{Ref: ref, Digest: string(top.digest), MediaType: top.mediaType, Size: int64(len(top.data))}, nil
 }
 
 // prepare finds what is to be sent and gives it its form.
 func (p *pusher) prepare(ctx context.Context, n *store.Name) (*outgoing, error) {
-	g := &gatherer{s: p.s, lease: p.lease, platform: p.opts.Platform, elsewhere: p.hasManifest}
+	g := &gatherer{s: p.s, lease: p.lease, platform: p.opts.Platform, whole: p.opts.Whole, elsewhere: p.hasManifest}
 	out, err := g.gather(ctx, n)
 	if err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func commands() []command {
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
 		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand, statsCommand, topCommand,
 		pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
-		pushCommand, saveCommand, loginCommand, logoutCommand,
+		pushCommand, saveCommand, loginCommand, logoutCommand, copyCommand, manifestCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
 }
