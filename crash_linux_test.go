@@ -41,6 +41,7 @@ var scenarios = []scenario{
 		{name: "resume", needs: container.Paused, do: onBox((*container.Container).Resume), done: container.ErrRunning},
 		{name: "rename", do: onBox(renameBox)},
 		{name: "commit", needs: container.Running, do: onBox(commitBox)},
+		{name: "update", needs: container.Running, do: onBox(updateBox)},
 		{name: "stop", needs: container.Running, do: onBox(stopBox)},
 		{name: "start again", do: onBox((*container.Container).Start), done: container.ErrRunning},
 		{name: "kill", needs: container.Running, do: onBox(killBox), done: container.ErrNotRunning},

@@ -138,7 +138,21 @@ func readSpec(root *record.Root, id string) (*Spec, error) {
 		return nil, fault.Opaque(err)
 	}
 	spec := new(Spec)
-	return spec, fault.Opaque(json.Unmarshal(b, spec))
+	if err := json.Unmarshal(b, spec); err != nil {
+		return nil, fault.Opaque(err)
+	}
+	rec, err := root.Load(id)
+	if err != nil {
+		return nil, err
+	}
+	if now := (Restart{Policy: rec.Restart.Policy, MaxRetries: rec.Restart.Max}); now != spec.Restart {
+		spec.Restart = now
+	}
+	if rec.Update != nil {
+		spec.Resources = Resources{}
+		err = json.Unmarshal(rec.Update.Spec, &spec.Resources)
+	}
+	return spec, fault.Opaque(err)
 }
 
 // Filter chooses containers of a List. All given conditions must hold; of

@@ -39,6 +39,7 @@ func TestCommandLine(t *testing.T) {
 		"Ports":                     testPorts,
 		"EventsAndCare":             testEventsAndCare,
 		"Copy":                      testCopy,
+		"Update":                    testUpdate,
 		"Stats":                     testStats,
 		"Commit":                    testCommit,
 		"Terminal":                  testTerminal,

@@ -61,3 +61,12 @@ func testStats(t *testing.T, c *cli) {
 	c.fails(1, "is not running", "top", "cc")
 	c.run("stats", "-a", "--no-stream").want(t, 0, "cc")
 }
+
+func testUpdate(t *testing.T, c *cli) {
+	c.ok("run", "-d", "--name", "cc", "-m", "64m", "--network", "none", "box", "pause")
+	c.is("cc", "update", "-m", "128m", "--memory-swap", "256m", "--restart", "on-failure:2", "cc")
+	c.run("stats", "--no-stream", "cc").want(t, 0, " / 128MiB")
+	c.is("134217728 on-failure 2", "inspect", "-f", "{{.Spec.Resources.Memory}} {{.Spec.Restart.Policy}} {{.Spec.Restart.MaxRetries}}", "cc")
+	c.fails(1, "nothing to update", "update", "cc")
+	c.fails(1, "6 MiB", "update", "-m", "1m", "cc")
+}

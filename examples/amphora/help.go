@@ -23,7 +23,7 @@ type action func(ctx context.Context, a *app, args []string) error
 func commands() []command {
 	return []command{
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
-		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand, statsCommand, topCommand,
+		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand, statsCommand, topCommand, updateCommand,
 		pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
 		pushCommand, saveCommand, loginCommand, logoutCommand, copyCommand, manifestCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,

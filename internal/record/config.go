@@ -28,7 +28,7 @@ type linuxSpec struct {
 	Linux       *specs.Linux      `json:"linux,omitempty"`
 }
 
-// LoadConfig reads config.json.
+// LoadConfig reads config.json, and what was changed since.
 func (r *Root) LoadConfig(id string) (*Config, error) {
 	path := r.Path(id, "config.json")
 	b, err := os.ReadFile(path)
@@ -44,5 +44,8 @@ func (r *Root) LoadConfig(id string) (*Config, error) {
 	}
 	s.Config.OCI = &specs.Spec{Version: s.OCI.Version, Process: s.OCI.Process, Root: s.OCI.Root, Hostname: s.OCI.Hostname,
 		Domainname: s.OCI.Domainname, Mounts: s.OCI.Mounts, Hooks: s.OCI.Hooks, Annotations: s.OCI.Annotations, Linux: s.OCI.Linux}
+	if c, err := r.Load(id); err == nil && c.Update != nil {
+		s.Config.OCI.Linux.Resources, s.Config.Limits = c.Update.Resources, c.Update.Limits
+	}
 	return &s.Config, nil
 }

@@ -44,6 +44,16 @@ type Container struct {
 	Stdin       bool   `json:"stdin,omitempty"`
 	TTY         bool   `json:"tty,omitempty"`
 	Volumes     []Use  `json:"volumes,omitempty"`
+
+	Update *Update `json:"update,omitempty"` // of what config.json and spec.json say
+}
+
+// Update are limits that were changed since Create. Being part of the record,
+// they change with it, at once.
+type Update struct {
+	Resources *specs.LinuxResources `json:"resources"`
+	Limits    []Limit               `json:"limits,omitempty"`
+	Spec      json.RawMessage       `json:"spec"` // Resources of the Spec
 }
 
 // Wired says whether the container has a network namespace of its own that

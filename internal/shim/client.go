@@ -278,6 +278,11 @@ func (c *Client) Disconnect(ctx context.Context, network string) error {
 	return c.simple(ctx, &Request{Op: opDisconnect, Network: network})
 }
 
+// Update changes limits and restart policy, in force and in the record.
+func (c *Client) Update(ctx context.Context, u *Update) error {
+	return c.simple(ctx, &Request{Op: opUpdate, Update: u})
+}
+
 // Dial returns a socket that is connected from inside the container.
 func (c *Client) Dial(ctx context.Context, network, address string) (*os.File, error) {
 	return c.file(ctx, &Request{Op: opDial, Network: network, Address: address})

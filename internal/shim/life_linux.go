@@ -305,7 +305,10 @@ func (s *shim) stopContainer(sig int, grace time.Duration, byCaller bool) {
 
 // markStopped remembers over reboots that a caller stopped the container.
 func (s *shim) markStopped() {
-	if s.c.Restart.Policy == "" || s.c.Restart.Policy == "no" {
+	s.mu.Lock()
+	policy := s.c.Restart.Policy
+	s.mu.Unlock()
+	if policy == "" || policy == "no" {
 		return
 	}
 	l, err := s.root.Lock(context.Background(), s.c.ID)

@@ -37,6 +37,7 @@ type Request struct {
 	Address string        `json:"address,omitempty"`
 
 	Endpoint *record.Endpoint `json:"endpoint,omitempty"`
+	Update   *Update          `json:"update,omitempty"`
 }
 
 // Operations of a Request.
@@ -54,6 +55,7 @@ const (
 	opTree       = "tree"       // -> opRoot's, and one that keeps its mounts together when the container ends
 	opBase       = "base"       // -> a descriptor of its root directory without what is mounted there
 	opHold       = "hold"       // -> Reply when its processes are frozen, until the connection closes
+	opUpdate     = "update"     // Update
 	opNetNS      = "netns"      // -> a descriptor of its network namespace
 	opDial       = "dial"       // Network, Address; -> a connected socket
 	opConnect    = "connect"    // Endpoint
@@ -78,6 +80,15 @@ type Launch struct {
 	NetNS    bool       `json:"netns,omitempty"`
 	Restarts int        `json:"restarts,omitempty"`
 	Step     *step.Plan `json:"step,omitempty"`
+}
+
+// Update changes limits and restart policy. Seq is that of the record from
+// which they were computed: if it has changed since, nothing is done, and the
+// answer is fault.ErrInUse.
+type Update struct {
+	Seq     uint64         `json:"seq"`
+	Limits  *record.Update `json:"limits,omitempty"` // nil: they stay
+	Restart record.Restart `json:"restart"`
 }
 
 // Streams says which pipes come with a request.

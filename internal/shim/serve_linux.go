@@ -105,6 +105,8 @@ func (s *shim) simple(conn *wire.Conn, req *Request) {
 		err = s.withBox(func(b *runtime.Container) (e error) { r.Pids, e = b.Pids(); return e })
 	case opConnect:
 		err = s.connect(req.Endpoint)
+	case opUpdate:
+		err = s.update(req.Update)
 	case opDisconnect:
 		err = s.disconnect(req.Network)
 	case opRoot, opTree, opBase, opNetNS, opDial:
