@@ -15,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/amphora-go/amphora/internal/journal"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/store"
+	"github.com/amphora-go/amphora/internal/testenv"
 )
 
 // crashEnv makes this test binary a child that runs one operation and dies at
@@ -29,6 +32,7 @@ type crashPlan struct {
 	Op          string
 	Root, State string
 	Registry    string
+	Target      string // registry that is pushed to
 	File        string
 }
 
@@ -96,6 +100,13 @@ func (p *crashPlan) run(s *Store) error {
 		}
 	case "collect":
 		_, err = s.s.Collect(ctx, nil)
+	case "push": // to a repository of this run alone
+		name := p.Target + "/" + digest.FromString(p.Root).Encoded() + ":1"
+		if err = s.Tag(ctx, "base:one", name); err == nil {
+			_, err = s.Push(ctx, name, nil)
+		}
+	case "copy":
+		_, err = s.Copy(ctx, p.Registry+"/app:v1", p.Target+"/"+digest.FromString(p.Root).Encoded()+":2", nil)
 	}
 	return err
 }
@@ -118,7 +129,7 @@ func (p *crashPlan) prepare(t *testing.T) *Store {
 
 func TestKilledAtEveryStep(t *testing.T) {
 	needRoot(t)
-	r := newRegistry(t)
+	r, to := newRegistry(t), testenv.NewRegistry(t, nil)
 	lower, upper := noise(t, "lower", 400_000), tarOf(t, file{name: "d/", typ: '5'}, file{name: "d/f", body: "x"})
 	r.push("app", "v1", "", lower, upper)
 	archives := t.TempDir()
@@ -130,9 +141,9 @@ func TestKilledAtEveryStep(t *testing.T) {
 		return path
 	}
 	rootfs, saved := write("rootfs.tar", lower), write("saved.tar", dockerArchive(t, []string{"saved:1", "saved:2"}, lower, upper))
-	for _, op := range []string{"import", "load", "pull", "move", "remove", "unpack", "collect"} {
+	for _, op := range []string{"import", "load", "pull", "move", "remove", "unpack", "collect", "push", "copy"} {
 		t.Run(op, func(t *testing.T) {
-			p := crashPlan{Op: op, Registry: r.host(), File: rootfs}
+			p := crashPlan{Op: op, Registry: r.host(), Target: to.Host, File: rootfs}
 			if op == "load" {
 				p.File = saved
 			}
