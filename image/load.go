@@ -19,7 +19,8 @@ import (
 
 // LoadOptions tune Load.
 type LoadOptions struct {
-	// Platform is the one wanted of images for several; default the host's.
+	// Platform is the one wanted of images for several, and the only one that
+	// is kept; default the host's, and the others beside it.
 	Platform string
 	// Name is the repository for images of an OCI layout that are only named
 	// by a tag: with "team/app", "v1" becomes team/app:v1.
@@ -119,6 +120,8 @@ type found struct {
 	documents [][]byte
 	// files holds, for each layer, where it lies among the staged files.
 	files []*staged
+	// extra is what the index has for other platforms.
+	extra []*staged
 }
 
 func (s *Store) nameLoaded(ctx context.Context, f *found) (Loaded, error) {

@@ -75,6 +75,11 @@ func (sh *shelf) layoutImage(d ocispec.Descriptor, opts *LoadOptions, want ocisp
 	if err != nil {
 		return nil, err
 	}
+	if top, err := sh.readBlob(d); err == nil && opts.Platform == "" {
+		if entries, isIndex, err := store.ParseIndex(top); err == nil && isIndex {
+			sh.rest(f, entries, 0)
+		}
+	}
 	img, config, err := store.ParseManifest(data)
 	if err != nil {
 		return nil, err

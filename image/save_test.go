@@ -121,3 +121,29 @@ func TestSaveErrors(t *testing.T) {
 		t.Error("a damaged layer was saved")
 	}
 }
+
+// All platforms of an index travel in an archive and come out of it.
+func TestSavePlatforms(t *testing.T) {
+	a, b := testenv.NewRegistry(t, nil), testenv.NewRegistry(t, nil)
+	arm := twoLayers("linux/arm64", "")
+	arm.Layers = append(arm.Layers, []testenv.File{{Name: "arm"}})
+	index := a.PushIndex(t, "team/app", "1", twoLayers("linux/amd64", ""), arm)
+	s, other := openStore(t, nil), openStore(t, nil)
+	for _, p := range []string{"linux/amd64", "linux/arm64"} {
+		pull(t, s, a.Host+"/team/app:1", &image.PullOptions{Platform: p, Packed: true})
+	}
+	tag(t, s, a.Host+"/team/app:1", b.Host+"/app:1")
+	if _, err := other.Load(t.Context(), bytes.NewReader(save(t, s, nil, b.Host+"/app:1")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if done := push(t, other, b.Host+"/app:1", &image.PushOptions{Whole: true}); done[0].Digest != string(index) {
+		t.Errorf("arrived as %s, want %s", done[0].Digest, index)
+	}
+	one := openStore(t, nil)
+	if _, err := one.Load(t.Context(), bytes.NewReader(save(t, s, nil, b.Host+"/app:1")), &image.LoadOptions{Platform: "linux/arm64"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Push(t.Context(), b.Host+"/app:1", &image.PushOptions{Platform: "linux/amd64"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a platform that was not wanted: %v", err)
+	}
+}

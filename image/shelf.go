@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -224,7 +225,7 @@ func (sh *shelf) readBlob(d ocispec.Descriptor) ([]byte, error) {
 
 // adopt moves an image's blobs into the store and unpacks its layers.
 func (sh *shelf) adopt(ctx context.Context, f *found, opts *LoadOptions) error {
-	for _, st := range f.files {
+	for _, st := range slices.Concat(f.files, f.extra) {
 		if err := sh.adoptFile(ctx, st); err != nil {
 			return err
 		}
