@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +23,17 @@ func smallDisk(t *testing.T, options string) string {
 		t.Skipf("a tmpfs cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			unix.Unmount(dir, unix.MNT_DETACH)
-			t.Error(err)
+		// What a store syncs in the background keeps the disk busy for a moment.
+		err := unix.Unmount(dir, 0)
+		for range 500 {
+			if err == nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+			err = unix.Unmount(dir, 0)
 		}
+		unix.Unmount(dir, unix.MNT_DETACH)
+		t.Error(err)
 	})
 	return dir
 }

@@ -128,6 +128,9 @@ func AllAttachments(s *networks.Store) (map[string][]Attachment, error) {
 	for _, a := range all {
 		out[a.ID] = append(out[a.ID], newAttachment(a))
 	}
+	for _, some := range out {
+		slices.SortFunc(some, func(a, b Attachment) int { return strings.Compare(a.Interface, b.Interface) })
+	}
 	return out, err
 }
 

@@ -174,12 +174,12 @@ func ourTables(ids []string) []string {
 // removeIdleBridge removes a Root's bridge, which stays as long as the Root
 // does. It fails while anything is connected to it.
 func removeIdleBridge(name string) bool {
-	ports, err := os.ReadDir("/sys/class/net/" + name + "/brif")
-	if err != nil || len(ports) > 0 {
-		return false
-	}
 	link, err := netlink.LinkByName(name)
-	return err != nil || netlink.LinkDel(link) == nil
+	if err != nil || link.Type() != "bridge" {
+		return err != nil // its Root was faster
+	}
+	ports, err := os.ReadDir("/sys/class/net/" + name + "/brif")
+	return err == nil && len(ports) == 0 && netlink.LinkDel(link) == nil
 }
 
 // ourLinks are network links of this namespace that carry the first four
