@@ -268,7 +268,7 @@ func (s *Store) remove(ctx context.Context, n *Network) error {
 	ctx = context.WithoutCancel(ctx)
 	err = s.cni.GC(ctx, n.Conflist, nil)
 	err = errors.Join(err, s.cni.Down(ctx, n.Conflist))
-	if left, lerr := links(s.table.Prefix); lerr == nil && len(left) == 0 {
+	if left, lerr := links(s.table.Prefix, s.root.ID); lerr == nil && len(left) == 0 {
 		err = errors.Join(err, s.table.Drop()) // it was the last one
 	}
 	for _, dir := range []string{s.dir(".reserved", n.Name), attachment.Dir(s.root.State, n.Name), filepath.Join(s.root.State, "net", "leases", n.Name)} {

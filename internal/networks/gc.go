@@ -164,7 +164,7 @@ func (s *Store) orphans(all []*Network, owners, bridges map[string]bool) error {
 			errs = multierror.Append(errs, s.table.RemovePorts(o, nil))
 		}
 	}
-	links, err := links(s.table.Prefix)
+	links, err := links(s.table.Prefix, s.root.ID)
 	errs = multierror.Append(errs, err)
 	for _, link := range links {
 		if bridges[link] {

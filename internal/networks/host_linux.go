@@ -28,8 +28,10 @@ func inode(path string) (uint64, error) {
 	return st.Ino, nil
 }
 
-// links are the bridges whose name begins so.
-func links(prefix string) ([]string, error) {
+// links are the bridges whose name begins so and that are not another Root's:
+// four digits of an id are soon those of two. A bridge without an alias was made
+// by somebody who was killed before he could give it one.
+func links(prefix, id string) ([]string, error) {
 	var all []netlink.Link
 	var err error
 	for range 5 { // a dump may be interrupted by a change
@@ -43,7 +45,8 @@ func links(prefix string) ([]string, error) {
 	}
 	var names []string
 	for _, l := range all {
-		if l.Type() == "bridge" && strings.HasPrefix(l.Attrs().Name, prefix) {
+		a := l.Attrs()
+		if l.Type() == "bridge" && strings.HasPrefix(a.Name, prefix) && (a.Alias == "" || strings.HasPrefix(a.Alias, "amphora "+id+" ")) {
 			names = append(names, l.Attrs().Name)
 		}
 	}

@@ -100,7 +100,7 @@ func (l *lab) want(network, id string) *Want {
 // bridges are the interfaces of this Root on the host.
 func (l *lab) bridges(t testing.TB) []string {
 	t.Helper()
-	names, err := links(l.table.Prefix)
+	names, err := links(l.table.Prefix, l.root.ID)
 	must(t, err)
 	return names
 }

@@ -192,8 +192,13 @@ func ourLinks(ids []string) []string {
 		master, _ := os.Readlink("/sys/class/net/" + l.Name + "/master")
 		alias, _ := os.ReadFile("/sys/class/net/" + l.Name + "/ifalias")
 		for _, id := range ids {
+			// Four digits are soon somebody else's too: what says whose it is counts.
 			bridge := "amp" + id[:4]
-			if strings.HasPrefix(l.Name, bridge) || strings.HasPrefix(filepath.Base(master), bridge) || strings.Contains(string(alias), id) {
+			mine := strings.Contains(string(alias), id)
+			if !strings.HasPrefix(string(alias), "amphora ") {
+				mine = mine || strings.HasPrefix(l.Name, bridge) || strings.HasPrefix(filepath.Base(master), bridge)
+			}
+			if mine {
 				if !removeIdleBridge(l.Name) {
 					ours = append(ours, l.Name)
 				}
