@@ -19,7 +19,7 @@ import (
 )
 
 func (c *checker) machine(ctx context.Context) {
-	if links, err := links(""); err == nil {
+	if links, err := links("", ""); err == nil {
 		for _, l := range links {
 			c.up[l] = true
 		}

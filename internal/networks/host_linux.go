@@ -30,7 +30,7 @@ func inode(path string) (uint64, error) {
 
 // links are the bridges whose name begins so and that are not another Root's:
 // four digits of an id are soon those of two. A bridge without an alias was made
-// by somebody who was killed before he could give it one.
+// by somebody who was killed before he could give it one. No prefix: all bridges.
 func links(prefix, id string) ([]string, error) {
 	var all []netlink.Link
 	var err error
@@ -46,7 +46,7 @@ func links(prefix, id string) ([]string, error) {
 	var names []string
 	for _, l := range all {
 		a := l.Attrs()
-		if l.Type() == "bridge" && strings.HasPrefix(a.Name, prefix) && (a.Alias == "" || strings.HasPrefix(a.Alias, "amphora "+id+" ")) {
+		if l.Type() == "bridge" && strings.HasPrefix(a.Name, prefix) && (prefix == "" || a.Alias == "" || strings.HasPrefix(a.Alias, "amphora "+id+" ")) {
 			names = append(names, l.Attrs().Name)
 		}
 	}
