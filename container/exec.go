@@ -46,6 +46,7 @@ type Exec struct {
 
 	c       *Container
 	ctx     context.Context
+	long    bool // tests compare the two ways
 	session *shim.Session
 	joints  *joints
 	stop    func() bool
@@ -88,7 +89,7 @@ func (x *Exec) Start() error {
 		client.Close()
 		return x.fail(err)
 	}
-	req := &shim.Exec{Args: x.Args, Env: x.Env, Dir: x.Dir, User: x.User, TTY: x.TTY, Width: x.Width, Height: x.Height, Privileged: x.Privileged}
+	req := &shim.Exec{Args: x.Args, Env: x.Env, Dir: x.Dir, User: x.User, TTY: x.TTY, Width: x.Width, Height: x.Height, Privileged: x.Privileged, Long: x.long}
 	x.session, err = client.Exec(x.ctx, req, j.theirs[0], j.theirs[1], j.theirs[2])
 	if err != nil {
 		j.close()

@@ -182,9 +182,10 @@ func TestConcurrentExecs(t *testing.T) {
 	b := newBench(t)
 	c := b.start(t, Spec{}, "pause")
 	var wg sync.WaitGroup
-	for i := range 20 {
+	for i := range 50 {
 		wg.Go(func() {
 			x := c.Command(t.Context(), "cat")
+			x.long = i%10 == 0
 			x.Stdin = strings.NewReader(fmt.Sprint(i))
 			out, err := x.Output()
 			if err != nil || string(out) != fmt.Sprint(i) {

@@ -265,6 +265,8 @@ func TestRestartKeepsTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := inspect(t, c)
+	// Process 1 does not feel a signal that it does not handle yet.
+	eventually(t, "the page", func() bool { got, err := fetch(t.Context(), at.String()); return err == nil && got == "again" })
 	c.Command(t.Context(), "kill", "-TERM", "1").Run() // it dies with the container, or before
 	eventually(t, "the restart", func() bool { i := inspect(t, c); return i.Restarts > 0 && i.Status == Running })
 	after := inspect(t, c)

@@ -29,11 +29,15 @@ type Container struct {
 	group   *group          // nil: libcontainer's
 	reaper  bool
 	init    *Running
+	direct  *direct // nil: all execs are libcontainer's
 }
 
 // Running is a started process.
 type Running struct {
-	p   *libcontainer.Process
+	p interface {
+		Wait() (*os.ProcessState, error)
+		Signal(os.Signal) error
+	}
 	Pid int
 }
 
@@ -140,6 +144,7 @@ func (c *Container) Start(p *Process, ready func(pid int) error) (*Running, erro
 		return nil, err
 	}
 	c.init = &Running{p: lp, Pid: pid}
+	c.direct = c.takeDirect(pid)
 	if err := c.release(ready); err != nil {
 		lp.Signal(unix.SIGKILL)
 		lp.Wait()
@@ -184,6 +189,9 @@ func (c *Container) checkSeccomp(pid int) error {
 
 // Exec starts another process in the running container.
 func (c *Container) Exec(p *Process) (*Running, error) {
+	if r, done, err := c.execDirect(p); done {
+		return r, err
+	}
 	lp, err := c.process(p)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type Process struct {
 	Spec                  *specs.Process // Args, Env, Cwd, User, Capabilities ...
 	Stdin, Stdout, Stderr *os.File       // the process's own; nil is /dev/null; unused with a terminal
 	Console               *os.File       // with Spec.Terminal: a socket that receives the pty's master
+	Long                  bool           // an exec is libcontainer's, whatever it is
 }
 
 // Exit is how a process ended.

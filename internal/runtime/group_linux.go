@@ -215,5 +215,6 @@ func (c *Container) Pids() ([]int, error) {
 // Destroy kills what is left in the cgroup and removes cgroup and state.
 func (c *Container) Destroy() error {
 	defer c.filter.Close()
+	defer c.direct.close()
 	return errors.Join(c.c.Destroy(), c.group.destroy())
 }

@@ -70,7 +70,7 @@ func (s *shim) exec(x *Exec, pipes []*os.File) (*runtime.Running, *stdio, error)
 		wire.CloseAll(pipes)
 		return nil, nil, err
 	}
-	p := &runtime.Process{Spec: spec}
+	p := &runtime.Process{Spec: spec, Long: x.Long}
 	var io *stdio
 	finish := func(bool) error { wire.CloseAll(pipes); return nil }
 	if x.TTY {

@@ -119,6 +119,7 @@ type Exec struct {
 	Width      uint16   `json:"width,omitempty"` // of the terminal, in cells
 	Height     uint16   `json:"height,omitempty"`
 	Privileged bool     `json:"privileged,omitempty"`
+	Long       bool     `json:"long,omitempty"` // by libcontainer, also where there is a shorter way: for tests
 }
 
 // Reply is what a shim sends.

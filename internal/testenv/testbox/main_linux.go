@@ -27,7 +27,7 @@ func init() {
 		"id": id, "whoami": whoami, "hostname": hostname, "mount": mount, "umask": umask,
 		"ulimit": ulimit, "sysctl": sysctl, "caps": caps, "ns": ns, "fds": fds,
 		"seccomp-probe": seccompProbe,
-		"sleep":         sleep, "pause": pause, "trap": trap, "kill": kill, "ps": ps, "spew": spew,
+		"sleep":         sleep, "pause": pause, "trap": trap, "kill": kill, "ps": ps, "spew": spew, "snoop": snoop,
 		"memhog": memhog, "forkbomb": forkbomb, "cpu": cpu, "zombie": zombie,
 		"tty": tty, "stty": stty,
 		"http": httpServe, "get": httpGet, "tcpecho": tcpecho, "udpecho": udpecho,
