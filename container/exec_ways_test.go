@@ -187,9 +187,18 @@ func TestExecSignals(t *testing.T) {
 		x := c.Command(t.Context(), "cat", "/proc/self/status")
 		x.long = long
 		out, err := x.Output()
-		for _, want := range []string{"SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "SigPnd:\t0000000000000000"} {
-			if err != nil || !strings.Contains(string(out), want) {
-				t.Errorf("not %s in %s (%v)", want, out, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			// 32 and 33 are the C library's own: nobody can set them, and whoever
+			// started this test may have them ignored.
+			name, set, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+			if name != "SigBlk" && name != "SigIgn" && name != "SigPnd" {
+				continue
+			}
+			if bits, err := strconv.ParseUint(set, 16, 64); err != nil || bits&^(3<<31) != 0 {
+				t.Errorf("%s (%v)", line, err)
 			}
 		}
 	})

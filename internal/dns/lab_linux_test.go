@@ -208,8 +208,14 @@ func newUpstream(t testing.TB, ns *os.File, reply func(msg []byte) []byte) *upst
 	var pc net.PacketConn
 	var l net.Listener
 	open := func() (err error) {
-		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err == nil {
-			l, err = net.Listen("tcp", pc.LocalAddr().String())
+		for range 100 { // the number that UDP gets may be somebody's for TCP
+			if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+				return err
+			}
+			if l, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+				return nil
+			}
+			pc.Close()
 		}
 		return err
 	}
