@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
@@ -31,8 +32,8 @@ type Pool struct {
 }
 
 // Configure changes the settings of the Root for all programs, and returns what
-// they are now; nil only reads them. Engines that are open keep the plugin
-// directories they began with. When change fails, nothing is changed.
+// they are now; nil only reads them. Engines that are open keep the directories
+// that they have worked with. When change fails, nothing is changed.
 func (e *Engine) Configure(ctx context.Context, change func(*Settings) error) (Settings, error) {
 	var now Settings
 	r, err := e.root.Configure(ctx, func(r *record.Settings) error {
@@ -76,7 +77,7 @@ func (s *Settings) check() error {
 			return fault.Invalid("address pool %s: subnets of /%d do not fit in it, or hold no container", p.Base, p.Size)
 		}
 	}
-	for _, dir := range append(append([]string(nil), s.Plugins...), s.Conflists...) {
+	for _, dir := range slices.Concat(s.Plugins, s.Conflists) {
 		if !filepath.IsAbs(dir) {
 			return fault.Invalid("directory %q: give an absolute path", dir)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/amphora-go/amphora/internal/cni"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/journal"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
@@ -73,7 +74,7 @@ func (s *Store) attach(ctx context.Context, w *Want) (*attachment.Attachment, er
 		return nil, err
 	}
 	step.At("network.attach.begun")
-	r, err := s.cni.Add(ctx, req)
+	r, err := s.cni().Add(ctx, req)
 	if err != nil {
 		return nil, fmt.Errorf("attach to network %s: %w", n.Name, err)
 	}
@@ -81,7 +82,7 @@ func (s *Store) attach(ctx context.Context, w *Want) (*attachment.Attachment, er
 	a.Addresses, a.Gateways, a.MAC, a.HostLink, a.Plugins = r.Addresses, r.Gateways, r.MAC.String(), r.HostLink, r.Plugins
 	if err := s.write(ctx, n, a); err != nil {
 		req.Plugins = r.Plugins
-		return nil, errors.Join(err, s.cni.Del(context.WithoutCancel(ctx), req))
+		return nil, errors.Join(err, s.cni().Del(context.WithoutCancel(ctx), req))
 	}
 	step.At("network.attach.recorded")
 	return a, nil
@@ -96,8 +97,8 @@ func (s *Store) write(ctx context.Context, n *Network, a *attachment.Attachment)
 	return err
 }
 
-func (n *Network) connection(action string, a *attachment.Attachment) (ev journalEvent) {
-	ev = n.event(action)
+func (n *Network) connection(action string, a *attachment.Attachment) journal.Event {
+	ev := n.event(action)
 	ev.Attributes["container"] = a.ID
 	return ev
 }
@@ -199,7 +200,7 @@ func (s *Store) detach(ctx context.Context, a *attachment.Attachment, netns stri
 		}
 	}
 	req := &cni.Request{Conflist: n.Conflist, ID: a.ID, NetNS: netns, IfName: a.Interface, Ports: cniPorts(a.Ports), Plugins: a.Plugins}
-	if err := s.cni.Del(ctx, req); err != nil {
+	if err := s.cni().Del(ctx, req); err != nil {
 		return fmt.Errorf("detach from network %s: %w", a.Network, err)
 	}
 	step.At("network.detach.deleted")

@@ -258,7 +258,7 @@ func (c *checker) drops(f nft.Chain, cure string) {
 
 // changed lists the host's settings that were changed for networks.
 func (c *checker) changed() {
-	changed, err := c.s.cni.ChangedSysctls()
+	changed, err := c.s.cni().ChangedSysctls()
 	if err != nil {
 		c.note("sysctls", "remove that file", "what networks changed is not known: %v", err)
 		return

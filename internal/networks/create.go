@@ -101,16 +101,16 @@ func (s *Store) make(ctx context.Context, spec *Spec) (*Network, error) {
 	if n.Conflist, err = n.encode(plugins); err != nil {
 		return nil, err
 	}
-	if err := s.cni.Validate(n.Conflist); err != nil {
+	if err := s.cni().Validate(n.Conflist); err != nil {
 		return nil, err
 	}
 	step.At("network.create.begun")
-	if err := s.cni.Up(ctx, n.Conflist); err != nil {
+	if err := s.cni().Up(ctx, n.Conflist); err != nil {
 		return nil, err
 	}
 	step.At("network.create.up")
 	if err := s.reserve(n); err != nil {
-		return nil, errors.Join(err, s.cni.Down(context.WithoutCancel(ctx), n.Conflist))
+		return nil, errors.Join(err, s.cni().Down(context.WithoutCancel(ctx), n.Conflist))
 	}
 	_, err = s.root.Log.Update(ctx, n.event("create"), s.conflist(n.Name), true, func(seq uint64) ([]byte, error) {
 		n.Seq = seq
@@ -119,7 +119,7 @@ func (s *Store) make(ctx context.Context, spec *Spec) (*Network, error) {
 		return data, err
 	})
 	if err != nil {
-		return nil, errors.Join(err, s.cni.Down(context.WithoutCancel(ctx), n.Conflist))
+		return nil, errors.Join(err, s.cni().Down(context.WithoutCancel(ctx), n.Conflist))
 	}
 	step.At("network.create.recorded")
 	return n, nil
@@ -266,8 +266,8 @@ func (s *Store) remove(ctx context.Context, n *Network) error {
 	}
 	step.At("network.remove.recorded")
 	ctx = context.WithoutCancel(ctx)
-	err = s.cni.GC(ctx, n.Conflist, nil)
-	err = errors.Join(err, s.cni.Down(ctx, n.Conflist))
+	err = s.cni().GC(ctx, n.Conflist, nil)
+	err = errors.Join(err, s.cni().Down(ctx, n.Conflist))
 	if left, lerr := links(s.table.Prefix, s.root.ID); lerr == nil && len(left) == 0 {
 		err = errors.Join(err, s.table.Drop()) // it was the last one
 	}

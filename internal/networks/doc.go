@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/amphora-go/amphora/internal/cni"
 	"github.com/amphora-go/amphora/internal/fault"
@@ -37,30 +38,38 @@ const Default = "bridge"
 // Store is the networks of one Root. It holds nothing; any number of processes
 // may work on one Root. It is safe for concurrent use.
 type Store struct {
-	root    *record.Root
-	cni     *cni.CNI
-	table   *nft.Table
-	foreign []string // directories with conflists of other tools
-	bus     firewalld.Bus
+	root  *record.Root
+	table *nft.Table
+	bus   firewalld.Bus
+
+	// Read from the Root when they are needed first: every program and every
+	// start of a container opens networks, and few need these.
+	settings func() record.Settings
+	cni      func() *cni.CNI
 }
 
 // pluginDirs are where CNI plugins lie by the conventions of CNI and of Debian.
 var pluginDirs = []string{"/opt/cni/bin", "/usr/lib/cni"}
 
-// Open returns the networks of a Root. It reads one small file.
+// Open returns the networks of a Root. It does no I/O.
 func Open(root *record.Root) *Store { return openWith(root, firewalld.Bus{}) }
 
 // openWith looks for firewalld on a bus.
 func openWith(root *record.Root, bus firewalld.Bus) *Store {
-	set, _ := root.Settings() // what is wrong with the file is told by whoever needs it
-	s := &Store{root: root, table: nft.New(root.ID), foreign: set.Conflists, bus: bus}
-	path := set.Plugins
-	if len(path) == 0 {
-		path = pluginDirs
-	}
-	net := filepath.Join(root.State, "net")
-	s.cni = cni.New(cni.Options{RootID: root.ID, CacheDir: filepath.Join(net, "cache"), LeaseDir: filepath.Join(net, "leases"),
-		Path: path, Table: s.table, Firewall: s.bus, Taken: s.promised})
+	s := &Store{root: root, table: nft.New(root.ID), bus: bus}
+	s.settings = sync.OnceValue(func() record.Settings {
+		set, _ := root.Settings() // what is wrong with the file is told by whoever opens the Root
+		return set
+	})
+	s.cni = sync.OnceValue(func() *cni.CNI {
+		path := s.settings().Plugins
+		if len(path) == 0 {
+			path = pluginDirs
+		}
+		net := filepath.Join(root.State, "net")
+		return cni.New(cni.Options{RootID: root.ID, CacheDir: filepath.Join(net, "cache"), LeaseDir: filepath.Join(net, "leases"),
+			Path: path, Table: s.table, Firewall: s.bus, Taken: s.promised})
+	})
 	return s
 }
 

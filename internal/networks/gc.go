@@ -14,15 +14,12 @@ import (
 	"github.com/amphora-go/amphora/internal/cni"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
-	"github.com/amphora-go/amphora/internal/journal"
 	"github.com/amphora-go/amphora/internal/nft"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/hashicorp/go-multierror"
 )
-
-type journalEvent = journal.Event
 
 func owner(a *attachment.Attachment) string { return a.Network + "/" + a.ID + "/" + a.Interface }
 
@@ -148,7 +145,7 @@ func (s *Store) GC(ctx context.Context) error {
 			keys, owners[owner(a)] = append(keys, cni.Key{ID: a.ID, IfName: a.Interface}), true
 		}
 		step.At("network.gc.judged")
-		errs = multierror.Append(errs, s.cni.GC(ctx, n.Conflist, keys))
+		errs = multierror.Append(errs, s.cni().GC(ctx, n.Conflist, keys))
 	}
 	errs = multierror.Append(errs, s.orphans(all, owners, bridges), s.sweepPromises())
 	return errs.ErrorOrNil()
@@ -212,7 +209,7 @@ func (s *Store) Reload(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b, ok, err := s.cni.BridgeOf(n.Conflist)
+		b, ok, err := s.cni().BridgeOf(n.Conflist)
 		if err != nil {
 			errs = multierror.Append(errs, err)
 		}
@@ -229,7 +226,7 @@ func (s *Store) Reload(ctx context.Context) error {
 	errs = multierror.Append(errs, s.table.Reset(bridges, ports))
 	for _, n := range all {
 		if n.Problem == "" && !n.Foreign {
-			errs = multierror.Append(errs, s.cni.Up(ctx, n.Conflist))
+			errs = multierror.Append(errs, s.cni().Up(ctx, n.Conflist))
 		}
 	}
 	return errs.ErrorOrNil()
@@ -270,7 +267,7 @@ func (s *Store) Idle(ctx context.Context) error {
 	var errs *multierror.Error
 	for _, n := range all {
 		if n.Problem == "" && !n.Foreign {
-			errs = multierror.Append(errs, s.cni.Down(ctx, n.Conflist))
+			errs = multierror.Append(errs, s.cni().Down(ctx, n.Conflist))
 		}
 	}
 	errs = multierror.Append(errs, s.orphans(all, nil, nil), s.table.Drop())

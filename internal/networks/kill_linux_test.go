@@ -71,7 +71,7 @@ func (l *lab) mended(t *testing.T, when string) {
 		if err := l.Reload(ctx); err != nil {
 			t.Errorf("%s: reload: %v", when, err)
 		}
-		if err := l.cni.Check(ctx, mustRequest(t, l, n, a)); err != nil {
+		if err := l.cni().Check(ctx, mustRequest(t, l, n, a)); err != nil {
 			t.Logf("%s: half detached: %v", when, err)
 		}
 		if err := l.Detach(ctx, a, l.ns); err != nil {

@@ -25,7 +25,7 @@ func (s *Store) move(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.cni.Up(ctx, old.Conflist); !errors.Is(err, cni.ErrOverlap) {
+	if err := s.cni().Up(ctx, old.Conflist); !errors.Is(err, cni.ErrOverlap) {
 		return err // another process moved it already
 	}
 	if !old.Auto {
@@ -53,7 +53,7 @@ func (s *Store) move(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if err := s.cni.GC(ctx, old.Conflist, nil); err != nil {
+	if err := s.cni().GC(ctx, old.Conflist, nil); err != nil {
 		return err
 	}
 	step.At("network.move.begun")

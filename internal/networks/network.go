@@ -266,7 +266,7 @@ func (s *Store) settle(ctx context.Context, name string) error {
 // are none of our business.
 func (s *Store) others() ([]*Network, error) {
 	var all []*Network
-	for _, dir := range s.foreign {
+	for _, dir := range s.settings().Conflists {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return all, trouble("read the networks of "+dir, err)

@@ -48,7 +48,7 @@ func TestLifeOfANetwork(t *testing.T) {
 		t.Errorf("removed in use: %v", err)
 	}
 	must(t, l.GC(ctx)) // takes nothing from the living
-	must(t, l.cni.Check(ctx, mustRequest(t, l, n, a)))
+	must(t, l.cni().Check(ctx, mustRequest(t, l, n, a)))
 	must(t, l.Detach(ctx, a, l.ns))
 	l.nothing(t, "detached", 1)
 	must(t, l.Remove(ctx, "app"))
@@ -226,7 +226,7 @@ func TestConflistsOfOthers(t *testing.T) {
 	if err := s.Remove(t.Context(), "pod"); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("removed another tool's network: %v", err)
 	}
-	must(t, s.cni.Down(t.Context(), n.Conflist))
+	must(t, s.cni().Down(t.Context(), n.Conflist))
 	if link, err := netlink.LinkByName("amptestpod"); err == nil {
 		netlink.LinkDel(link)
 	}

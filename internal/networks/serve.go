@@ -74,7 +74,7 @@ func (s *Store) Serve(ctx context.Context, network, name string) (*Served, error
 			return nil, fault.Kind(fs.ErrExist, "the name %q is taken by %s", name, who(a))
 		}
 	}
-	if err := s.cni.Up(ctx, n.Conflist); err != nil {
+	if err := s.cni().Up(ctx, n.Conflist); err != nil {
 		return nil, err
 	}
 	out := &Served{s: s}
