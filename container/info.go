@@ -234,8 +234,8 @@ func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 		return nil, fault.New("container list", "", err)
 	}
 	attached, err := network.AllAttachments(m.networks)
-	if err != nil {
-		return nil, fault.New("container list", "", err)
+	if err != nil { // a damaged file of one must not hide all containers
+		m.log.Warn("amphora: addresses of containers cannot be shown", "error", err)
 	}
 	infos := make([]*Info, len(ids))
 	var wg sync.WaitGroup

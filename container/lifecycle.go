@@ -254,6 +254,9 @@ func (c *Container) Rename(ctx context.Context, name string) error {
 	if err := c.m.root.Rename(ctx, rec, name); err != nil {
 		return c.failed("rename", err)
 	}
+	if !rec.Wired() {
+		return nil
+	}
 	return c.failed("rename", c.m.networks.Rename(ctx, c.id, old, name))
 }
 

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 
 	"github.com/amphora-go/amphora/internal/attachment"
@@ -67,7 +68,7 @@ func (m *Manager) attach(ctx context.Context, id, netns string, endpoints []Endp
 			Names: append([]string{id}, e.Aliases...)}
 		for _, a := range all {
 			if a.Network == n.Name {
-				return nil, fault.Kind(errExist, "%s is attached to network %s already", id, n.Name)
+				return nil, fault.Kind(fs.ErrExist, "%s is attached to network %s already", id, n.Name)
 			}
 		}
 		a, err := m.s.Attach(ctx, w)

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -14,8 +13,6 @@ import (
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/shim"
 )
-
-var errExist = fs.ErrExist
 
 // Dial connects to an address of the network, "db:5432" or "10.210.0.7:80".
 // Names are those that containers on the network resolve; a name that nobody
