@@ -52,8 +52,8 @@ type Options struct {
 	CgroupParent string
 	// KeepNetworks has Close leave the bridges of networks that nobody uses on
 	// the host, as the next program's first container needs them: for short
-	// programs that follow one another, such as a command line. The first
-	// container of a Root pays about 50 ms for them.
+	// programs that follow one another, such as a command line. Taking them away
+	// holds Close up for some 70 ms, making them the next container for some 20.
 	KeepNetworks bool
 }
 
