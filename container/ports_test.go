@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,5 +95,44 @@ func TestPublishedPorts(t *testing.T) {
 	}
 	if err := second.Start(t.Context()); err != nil {
 		t.Errorf("the port is not free: %v", err)
+	}
+}
+
+// TestStopUnderConnections ends containers while connections keep arriving at
+// the sockets that hold their ports.
+func TestStopUnderConnections(t *testing.T) {
+	n := newNets(t, network.Spec{Name: "app"})
+	for range 5 {
+		c := n.bench.start(t, Spec{Networks: on("app"), Ports: []network.Port{{Container: 80, Host: network.AllHosts}, {Container: 7, Protocol: "udp", Host: network.AllHosts}}}, "http", ":80", "busy")
+		var at [2]string
+		for i, port := range []string{"80/tcp", "7/udp"} {
+			p, err := c.Port(t.Context(), port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at[i] = net.JoinHostPort("::1", fmt.Sprint(p.Port())) // what the kernel cannot translate
+		}
+		ctx, done := context.WithCancel(t.Context())
+		var callers sync.WaitGroup
+		for range 8 {
+			callers.Go(func() {
+				for ctx.Err() == nil {
+					fetch(ctx, at[0])
+					if u, err := net.Dial("udp", at[1]); err == nil {
+						u.Write([]byte("x"))
+						u.Close()
+					}
+				}
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		stop, cancel := context.WithTimeout(t.Context(), patience)
+		err := c.Stop(stop, nil)
+		cancel()
+		done()
+		callers.Wait()
+		if err != nil {
+			t.Fatalf("it does not end: %v", err)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
@@ -30,7 +31,8 @@ import (
 // restarts by its policy.
 type wires struct {
 	store *networks.Store
-	held  *ports.Held // nil: no published ports
+	held  *ports.Held                  // nil: no published ports
+	reach atomic.Pointer[[]netip.Addr] // of the container, for what arrives at held
 
 	mu       sync.Mutex               // guards what follows, held over connects and disconnects
 	attached []*attachment.Attachment // first the one whose default route wins
@@ -163,6 +165,7 @@ func (s *shim) routed(network string) bool {
 // resolve gives the resolver the networks there are now, and writes hosts.
 func (s *shim) resolve() error {
 	w := s.wires
+	w.aim()
 	var nets []dns.Network
 	for _, a := range w.attached {
 		n, err := w.store.Get(context.Background(), a.Network)
@@ -290,7 +293,9 @@ func (s *shim) disconnect(network string) error {
 	}
 	for _, b := range w.attached {
 		if s.routed(b.Network) {
-			return errors.Join(errs, w.store.Publish(ctx, b, a.Ports))
+			errs = errors.Join(errs, w.store.Publish(ctx, b, a.Ports))
+			w.aim()
+			return errs
 		}
 	}
 	return errs

@@ -49,19 +49,27 @@ func (s *shim) namePortHolder(err error) error {
 	return err
 }
 
+// aim has the held ports lead to where the published ones do. The sockets ask
+// without a lock: they are closed, and waited for, while mu is held.
+func (w *wires) aim() {
+	var all []netip.Addr
+	if a := w.publisher(); a != nil {
+		for _, p := range a.Addresses {
+			all = append(all, p.Addr())
+		}
+	}
+	w.reach.Store(&all)
+}
+
 // serve lets the held ports answer; pause keeps them while nothing runs.
 func (w *wires) serve() error {
 	if w == nil || w.held == nil {
 		return nil
 	}
 	return w.held.Serve(func(container uint16, _ string) []netip.AddrPort {
-		w.mu.Lock()
-		defer w.mu.Unlock()
 		var all []netip.AddrPort
-		if a := w.publisher(); a != nil {
-			for _, p := range a.Addresses {
-				all = append(all, netip.AddrPortFrom(p.Addr(), container))
-			}
+		for _, addr := range *w.reach.Load() {
+			all = append(all, netip.AddrPortFrom(addr, container))
 		}
 		return all
 	})
