@@ -186,6 +186,10 @@ func (s *Store) Detach(ctx context.Context, a *attachment.Attachment, netns stri
 }
 
 func (s *Store) detach(ctx context.Context, a *attachment.Attachment, netns string) error {
+	if a.LockFile != "" { // a name that a killed process served: nothing was plugged in
+		os.Remove(a.LockFile)
+		return attachment.Remove(s.root.State, a.Network, a.ID, a.Interface)
+	}
 	step.At("network.detach.begun")
 	n, err := s.load(ctx, a.Network)
 	if errors.Is(err, fs.ErrNotExist) { // removed under it: there is nothing of it left

@@ -180,6 +180,9 @@ func do(ctx context.Context, s *Store, what, ns string) error {
 			err = errors.Join(err, s.Detach(ctx, a, ns))
 		}
 		return err
+	case "serve":
+		_, err := s.Serve(ctx, "app", "api")
+		return err
 	case "gc":
 		return s.GC(ctx)
 	case "reload":

@@ -307,6 +307,20 @@ func TestServe(t *testing.T) {
 	must(t, v.Close())
 	must(t, v.Close())
 	l.nothing(t, "closed", 1)
+	// One who ends without a word leaves the name until somebody looks.
+	if r := testenv.RunChild(t, "do", step.Plan{}, l.dir, "serve", l.ns); r.Code != 0 {
+		t.Fatal(r.Stderr)
+	}
+	must(t, l.GC(t.Context()))
+	l.nothing(t, "collected", 1)
+	if left, err := os.ReadDir(filepath.Join(l.root.State, "net", "serving")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	for _, e := range l.events(t) {
+		if strings.Contains(e, "connect") {
+			t.Errorf("event %s of a name", e)
+		}
+	}
 }
 
 // TestMovesOutOfTheWay has two Roots whose networks are idle in turns.
