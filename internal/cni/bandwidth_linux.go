@@ -107,17 +107,7 @@ func (x *call) outside(h *netlink.Handle) (netlink.Link, error) {
 
 // inside calls f with the interface in the namespace.
 func (x *call) inside(f func(*netlink.Handle, netlink.Link) error) error {
-	ns, err := openNetNS(x.netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	return inNetNS(ns, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	return inside(x.netns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(x.ifname)
 		if err != nil {
 			return fmt.Errorf("look for %s in the namespace of %s: %w", x.ifname, x.id, fault.Opaque(err))

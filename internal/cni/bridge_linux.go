@@ -69,7 +69,7 @@ func (bridgePlugin) add(x *call) (*types100.Result, error) {
 	if err := x.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := inNetNS(ns, func() error { return x.configure(result, false) }); err != nil {
+	if err := withNetlink(ns, func(h *netlink.Handle) error { return x.configure(h, result, false) }); err != nil {
 		return nil, err
 	}
 	step.At("cni.add.configured")

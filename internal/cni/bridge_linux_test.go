@@ -136,17 +136,7 @@ func TestInsideTheNamespace(t *testing.T) {
 	if _, err := l.Add(t.Context(), &Request{Conflist: l.conflistWith(`"mtu":1400,`, ""), ID: "c1", NetNS: ns, IfName: "eth0", Metric: 7}); err != nil {
 		t.Fatal(err)
 	}
-	f, err := openNetNS(ns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	err = inNetNS(f, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	insideOf(t, ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -162,9 +152,6 @@ func TestInsideTheNamespace(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := l.Del(t.Context(), &Request{Conflist: l.conflist(), ID: "c1", NetNS: ns, IfName: "eth0"}); err != nil {
 		t.Fatal(err)
 	}

@@ -38,18 +38,17 @@ func (bridgePlugin) check(x *call) error {
 	if a := cable.Attrs(); a.MasterIndex != bridge.Attrs().Index || a.Flags&net.FlagUp == 0 {
 		return fault.Invalid("link %s of %s is down or not plugged into bridge %s", a.Name, x.key(), conf.Bridge)
 	}
-	ns, err := openNetNS(x.netns)
-	if err != nil {
+	return x.checkAttached("veth", conf.IPAM.Type)
+}
+
+// checkAttached looks at the interface in the namespace, and has the IPAM
+// plugin, if there is one, look at the lease.
+func (x *call) checkAttached(kind, ipamType string) error {
+	err := inside(x.netns, func(h *netlink.Handle) error { return x.checkInside(h, kind) })
+	if err != nil || ipamType == "" {
 		return err
 	}
-	defer ns.Close()
-	if err := inNetNS(ns, func() error { return x.checkInside("veth") }); err != nil {
-		return err
-	}
-	if conf.IPAM.Type == "" {
-		return nil
-	}
-	_, err = x.ipamDo("CHECK", conf.IPAM.Type)
+	_, err = x.ipamDo("CHECK", ipamType)
 	return err
 }
 

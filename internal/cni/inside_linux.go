@@ -16,13 +16,8 @@ import (
 )
 
 // configure gives the interface in the namespace, in which the calling thread
-// is, its addresses and routes.
-func (x *call) configure(result *types100.Result, station bool) error {
-	h, err := openNetlink()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+// and the handle are, its addresses and routes.
+func (x *call) configure(h *netlink.Handle, result *types100.Result, station bool) error {
 	link, err := h.LinkByName(x.ifname)
 	if err != nil {
 		return fmt.Errorf("look for %s in the namespace of %s: %w", x.ifname, x.id, fault.Opaque(err))
@@ -131,13 +126,8 @@ func addDefaultRoutes(result *types100.Result) {
 }
 
 // checkInside says what the interface in the namespace lacks of what ADD gave
-// it. The calling thread is in the namespace.
-func (x *call) checkInside(kind string) error {
-	h, err := openNetlink()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+// it.
+func (x *call) checkInside(h *netlink.Handle, kind string) error {
 	link, err := h.LinkByName(x.ifname)
 	if isNotFound(err) {
 		return fault.Invalid("%s has no interface %s any more", x.id, x.ifname)

@@ -12,17 +12,7 @@ import (
 
 // Loopback brings up the loopback interface of a namespace.
 func Loopback(netns string) error {
-	f, err := openNetNS(netns)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return inNetNS(f, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	return inside(netns, func(h *netlink.Handle) error {
 		// Index 1 in every namespace.
 		lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
 		if err := h.LinkSetUp(lo); err != nil {
@@ -54,17 +44,7 @@ func (loopbackPlugin) add(x *call) (*types100.Result, error) {
 }
 
 func (loopbackPlugin) check(x *call) error {
-	ns, err := openNetNS(x.netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	return inNetNS(ns, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	return inside(x.netns, func(h *netlink.Handle) error {
 		lo, err := h.LinkByName("lo")
 		if err != nil {
 			return fault.Opaque(err)

@@ -112,7 +112,7 @@ func (macvlanPlugin) add(x *call) (*types100.Result, error) {
 	}
 	x.hostLink = x.ifname // of ours: undo may remove it
 	step.At("cni.add.linked")
-	if err := inNetNS(ns, func() error { return x.configure(result, true) }); err != nil {
+	if err := withNetlink(ns, func(h *netlink.Handle) error { return x.configure(h, result, true) }); err != nil {
 		return nil, err
 	}
 	result.DNS = conf.DNS
@@ -128,19 +128,7 @@ func (macvlanPlugin) check(x *call) error {
 	if err != nil {
 		return err
 	}
-	ns, err := openNetNS(x.netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if err := inNetNS(ns, func() error { return x.checkInside("macvlan") }); err != nil {
-		return err
-	}
-	if conf.IPAM.Type == "" {
-		return nil
-	}
-	_, err = x.ipamDo("CHECK", conf.IPAM.Type)
-	return err
+	return x.checkAttached("macvlan", conf.IPAM.Type)
 }
 
 func (macvlanPlugin) del(x *call) error {
@@ -168,12 +156,7 @@ func (x *call) removeInside(kind string) error {
 		return nil // gone, and the interface with it
 	}
 	defer ns.Close()
-	return inNetNS(ns, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
+	return withNetlink(ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName(x.ifname)
 		if isNotFound(err) {
 			return nil

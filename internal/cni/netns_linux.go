@@ -26,6 +26,29 @@ func openNetNS(path string) (*os.File, error) {
 	return f, nil
 }
 
+// inside opens a namespace, and calls f in it with a handle for its links,
+// addresses and routes.
+func inside(netns string, f func(*netlink.Handle) error) error {
+	ns, err := openNetNS(netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return withNetlink(ns, f)
+}
+
+// withNetlink is inside for a namespace that is open.
+func withNetlink(ns *os.File, f func(*netlink.Handle) error) error {
+	return inNetNS(ns, func() error {
+		h, err := openNetlink()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		return f(h)
+	})
+}
+
 // inNetNS runs f on a thread that is in the namespace for that long. f must not
 // start goroutines. The thread is never the main one, whose namespace
 // /proc/self shows to everybody; one that cannot come back is given up.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/amphora-go/amphora/internal/ipam"
 )
 
@@ -37,13 +39,8 @@ func TestOldVersions(t *testing.T) {
 		if len(res.Addresses) != 1 || len(res.Gateways) != 1 || len(l.table.owners) != 1 || !l.table.bridges[l.bridge()].Open {
 			t.Errorf("%s: %+v %+v", version, res, l.table.bridges)
 		}
-		in(t, ns, func() error {
-			h, err := openNetlink()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			if routes := defaultRoutes(h, 2); len(routes) != 1 {
+		insideOf(t, ns, func(h *netlink.Handle) error {
+			if routes := defaultRoutes(h, netlink.FAMILY_V4); len(routes) != 1 {
 				t.Errorf("%s: default routes %v", version, routes)
 			}
 			return nil

@@ -66,20 +66,7 @@ func (l *lab) clean(when string) {
 // insideOf runs f in a namespace with a handle.
 func insideOf(t testing.TB, ns string, f func(h *netlink.Handle) error) {
 	t.Helper()
-	file, err := openNetNS(ns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	err = inNetNS(file, func() error {
-		h, err := openNetlink()
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		return f(h)
-	})
-	if err != nil {
+	if err := inside(ns, f); err != nil {
 		t.Fatal(err)
 	}
 }
