@@ -88,19 +88,20 @@ func (c *CNI) change(name, value string) error {
 	if err != nil || changed == nil {
 		changed = map[string]string{} // a damaged record is no reason to have no network
 	}
-	if _, known := changed[name]; !known {
+	_, known := changed[name]
+	if !known {
 		changed[name] = old
 		if err := atomicfile.WriteJSON(c.sysctlFile(), sysctlRecord{Version: 1, Changed: changed}, 0o600, false); err != nil {
 			return fault.Opaque(err)
 		}
 	}
 	step.At("cni.forward.recorded")
-	if err := sysctls(c.proc).set(name, value); err != nil {
+	err = sysctls(c.proc).set(name, value)
+	if err != nil && !known { // else it was changed earlier, and that stays so
 		delete(changed, name)
 		atomicfile.WriteJSON(c.sysctlFile(), sysctlRecord{Version: 1, Changed: changed}, 0o600, false)
-		return err
 	}
-	return nil
+	return err
 }
 
 const (

@@ -36,8 +36,8 @@ func (c *CNI) Up(ctx context.Context, conflist []byte) error {
 }
 
 // Down removes what Up made, and the directories of leases and cache once they
-// are empty. The
-// caller has made sure that nobody is attached. Bridges that others made stay.
+// are empty. The caller has made sure that nobody is attached. Bridges that
+// others made stay.
 func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 	n, err := c.network(conflist)
 	if err != nil {
@@ -52,9 +52,7 @@ func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 		if err := c.removeBridge(h, n); err != nil {
 			return err
 		}
-		if c.opts.Firewall != nil {
-			c.opts.Firewall.Distrust(ctx, n.filter.Name) // else it stays there until firewalld ends
-		}
+		c.distrust(ctx, n)
 		step.At("cni.down.removed")
 		if err := c.opts.Table.RemoveBridge(n.filter); err != nil {
 			return err
@@ -156,11 +154,20 @@ func (c *CNI) ensure(ctx context.Context, h *netlink.Handle, n *network, mend bo
 	if err != nil {
 		if made {
 			h.LinkDel(bridge)
+			c.distrust(context.WithoutCancel(ctx), n)
 			c.opts.Table.RemoveBridge(n.filter)
 		}
 		return nil, err
 	}
 	return bridge, nil
+}
+
+// distrust has the other filter forget the bridge: else its name stays there
+// until that filter ends.
+func (c *CNI) distrust(ctx context.Context, n *network) {
+	if c.opts.Firewall != nil {
+		c.opts.Firewall.Distrust(ctx, n.filter.Name)
+	}
 }
 
 // findBridge returns nil if there is no such link.

@@ -270,6 +270,19 @@ func TestReadOnlySysctl(t *testing.T) {
 	if changed, _ := l.ChangedSysctls(); len(changed) > 0 {
 		t.Errorf("recorded as changed: %v", changed)
 	}
+	// Changed earlier, and changed back by somebody since: what it was stays known.
+	l.CNI.proc = "/proc/sys"
+	if err := l.forward(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	routing(t, "0")
+	l.CNI.proc = ro
+	if err := l.forward(t.Context(), n); err == nil {
+		t.Error("a read-only setting was changed")
+	}
+	if changed, _ := l.ChangedSysctls(); changed[forward4] != "0" {
+		t.Errorf("the record of an earlier change is lost: %v", changed)
+	}
 	routing(t, "1")
 	if err := l.forward(t.Context(), n); err != nil {
 		t.Error(err)
@@ -320,6 +333,48 @@ func TestSubnetsInUse(t *testing.T) {
 	})
 	if err := l.Down(t.Context(), l.conflist()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// trusted is a Firewall that remembers.
+type trusted map[string]bool
+
+func (f trusted) Trust(_ context.Context, bridges ...string) error {
+	for _, b := range bridges {
+		f[b] = true
+	}
+	return nil
+}
+
+func (f trusted) Distrust(_ context.Context, bridges ...string) error {
+	for _, b := range bridges {
+		delete(f, b)
+	}
+	return nil
+}
+
+// A bridge that is given up after it was made is forgotten by everybody.
+func TestGivenUp(t *testing.T) {
+	l := newLab(t)
+	routing(t, "1")
+	fw := trusted{}
+	l.CNI.opts.Firewall = fw
+	link := uplink(t, "up0", "10.206.0.1/24", 1500)
+	l.table.fail = func(what string) error { // a route comes after the first look for one
+		if what != "AddBridge" {
+			return nil
+		}
+		n := ipNet(l.subnet4())
+		host(t, func(h *netlink.Handle) error {
+			return h.RouteAdd(&netlink.Route{Dst: &n, LinkIndex: link.Attrs().Index, Table: 77})
+		})
+		return nil
+	}
+	if err := l.Up(t.Context(), l.conflist()); !errors.Is(err, ErrOverlap) {
+		t.Errorf("%v", err)
+	}
+	if links := hostLinks(t, l.bridge()); len(links)+len(fw)+len(l.table.bridges) > 0 {
+		t.Errorf("left %v, trusted %v, filter %v", links, fw, l.table.bridges)
 	}
 }
 
