@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -59,10 +58,8 @@ func benchAttach(b *testing.B, n int, lazy bool) {
 		}
 		ports = append(ports, nft.Port{Protocol: "tcp", HostPort: uint16(20000 + i), To: netip.AddrPortFrom(leases[0].Prefix.Addr(), 80)})
 	}
-	for some := range slices.Chunk(ports, 100) { // a batch must fit into a socket's buffer
-		if err := table.AddPorts("big/full/eth0", some); err != nil {
-			b.Fatal(err)
-		}
+	if err := table.AddPorts("big/full/eth0", ports); err != nil {
+		b.Fatal(err)
 	}
 	namespaces := make(chan *os.File, 1)
 	var add, del float64
