@@ -215,22 +215,26 @@ func TestContention(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer start.Close()
-	var all []*exec.Cmd
-	for range 4 {
-		cmd := testenv.ChildCommand(t, "contend", step.Plan{}, strconv.Itoa(int(port)), proof)
-		var out strings.Builder
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = start, &out, &out
-		if err := cmd.Start(); err != nil {
+	var all [4]*exec.Cmd
+	var outs [len(all)]strings.Builder
+	for i := range all {
+		all[i] = testenv.ChildCommand(t, "contend", step.Plan{}, strconv.Itoa(int(port)), proof)
+		all[i].Stdin, all[i].Stdout, all[i].Stderr = start, &outs[i], &outs[i]
+		if err := all[i].Start(); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { t.Logf("held %s", out.String()) })
-		all = append(all, cmd)
 	}
 	in.Close()
-	for _, cmd := range all {
+	held := 0
+	for i, cmd := range all {
 		if err := cmd.Wait(); err != nil {
-			t.Error(err)
+			t.Errorf("%v: %s", err, outs[i].String())
 		}
+		n, _ := strconv.Atoi(strings.TrimSpace(outs[i].String()))
+		held += n
+	}
+	if held == 0 {
+		t.Error("nobody got the port even once")
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-
 	"sync/atomic"
 	"syscall"
 	"time"
