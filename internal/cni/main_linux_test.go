@@ -17,21 +17,8 @@ import (
 	"github.com/amphora-go/amphora/internal/testenv"
 )
 
-// isolated is set in the environment of processes that are in the namespace of
-// the test run.
-const isolated = "AMPHORA_TEST_CNI_ISOLATED"
-
-// TestMain gives the run a network namespace of its own as its host: the main
-// goroutine is on the main thread, from which the process that runs the tests is
-// started.
 func TestMain(m *testing.M) {
-	if os.Geteuid() == 0 && os.Getenv(isolated) == "" {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			fmt.Fprintln(os.Stderr, "unshare:", err)
-			os.Exit(1)
-		}
-		os.Setenv(isolated, "1")
-	}
+	testenv.OwnNetwork()
 	testenv.Child("add", childAdd)
 	testenv.Child("del", childDel)
 	testenv.Child("crowd", childCrowd)

@@ -18,21 +18,10 @@ import (
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/testenv"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
-// isolated is set in the environment of processes that are in the namespace of
-// the test run.
-const isolated = "AMPHORA_TEST_NETWORKS_ISOLATED"
-
-// TestMain gives the run a network namespace of its own as its host.
 func TestMain(m *testing.M) {
-	if os.Geteuid() == 0 && os.Getenv(isolated) == "" {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			fmt.Fprintln(os.Stderr, "unshare:", err)
-			os.Exit(1)
-		}
-		os.Setenv(isolated, "1")
+	if testenv.OwnNetwork() {
 		os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) // else the first use turns it on
 	}
 	testenv.Child("do", childDo)

@@ -25,6 +25,26 @@ var grace = 5 * time.Second
 // the process.
 func init() { runtime.LockOSThread() }
 
+// ownNetwork is set in the environment of all processes of a run that has a
+// network namespace of its own.
+const ownNetwork = "AMPHORA_TESTENV_NETWORK"
+
+// OwnNetwork gives the run a network namespace of its own as its host, in which
+// not even the loopback interface is up, and reports whether this is the first
+// process in it. It is for root, and called before Main: Main starts the
+// process that runs the tests from this thread.
+func OwnNetwork() bool {
+	if os.Geteuid() != 0 || os.Getenv(ownNetwork) != "" {
+		return false
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		fmt.Fprintln(os.Stderr, "testenv: unshare:", err)
+		os.Exit(1)
+	}
+	os.Setenv(ownNetwork, "1")
+	return true
+}
+
 // run is the part of Main that differs between systems.
 func run(m *testing.M) int {
 	if runDir != "" {
