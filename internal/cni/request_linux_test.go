@@ -326,15 +326,17 @@ func TestBandwidth(t *testing.T) {
 	res := l.mustAdd("c1", ns, "eth0", func(r *Request) {
 		r.Bandwidth = &Bandwidth{IngressRate: 80_000_000, IngressBurst: 8_000_000, EgressRate: 16_000_000}
 	})
-	tbf := func(h *netlink.Handle, name string) *netlink.Tbf {
+	tbf := func(h *netlink.Handle, name string) *netlink.Tbf { // no Fatal: it is called inside, too
 		link, err := h.LinkByName(name)
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return new(netlink.Tbf)
 		}
 		all, err := h.QdiscList(link)
 		i := slices.IndexFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "tbf" })
 		if err != nil || i < 0 {
-			t.Fatalf("%s: %v, %v", name, all, err)
+			t.Errorf("%s: %v, %v", name, all, err)
+			return new(netlink.Tbf)
 		}
 		return all[i].(*netlink.Tbf)
 	}

@@ -26,13 +26,15 @@ func TestLegacy(t *testing.T) {
 		}
 		run := func(args string) {
 			t.Helper()
-			must(t, n.Do(func() error {
-				out, err := exec.Command(tool, strings.Fields(args)...).CombinedOutput()
-				if err != nil && strings.Contains(string(out), "Perhaps iptables or your kernel") {
-					t.Skip("this kernel has no iptables-legacy: ", string(out))
-				}
+			var out []byte
+			err := n.Do(func() (err error) {
+				out, err = exec.Command(tool, strings.Fields(args)...).CombinedOutput()
 				return err
-			}))
+			})
+			if err != nil && strings.Contains(string(out), "Perhaps iptables or your kernel") {
+				t.Skip("this kernel has no iptables-legacy: ", string(out))
+			}
+			must(t, err)
 		}
 		for _, c := range []struct {
 			set  string
