@@ -14,14 +14,12 @@ import (
 	"github.com/amphora-go/amphora/internal/fault"
 )
 
-// FlushConntrack drops what connection tracking knows of the ports: in the
-// network namespace with that descriptor, or the thread's for 0. An entry
-// fixes the translation of a flow when it begins, so one that began before a
-// port was published, or lives on after, leads nowhere for as long as packets
-// come. TCP needs no such thing: a connection ends by itself.
-func FlushConntrack(netnsFD int, ports []Port) error { return flush(netnsFD, ports, false) }
-
-// flush keeps, if asked, the flows that lead to where the ports lead now.
+// flush drops what connection tracking knows of the ports: in the network
+// namespace with that descriptor, or the thread's for 0. An entry fixes the
+// translation of a flow when it begins, so one that began before a port was
+// published, or lives on after, leads nowhere for as long as packets come. TCP
+// needs no such thing: a connection ends by itself. Flows that lead to where
+// the ports lead now are kept, if asked.
 func flush(netnsFD int, ports []Port, keep bool) error {
 	if len(ports) == 0 {
 		return nil

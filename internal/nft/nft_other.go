@@ -37,9 +37,6 @@ func (t *Table) Seal() error { return errLinux }
 // PassForeign needs Linux.
 func (t *Table) PassForeign() error { return errLinux }
 
-// FlushConntrack needs Linux.
-func FlushConntrack(netns int, ports []Port) error { return errLinux }
-
 // RedirectDNS needs Linux.
 func RedirectDNS(netns int, server netip.Addr, udp, tcp uint16) error { return errLinux }
 

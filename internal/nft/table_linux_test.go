@@ -245,7 +245,7 @@ func TestNoPrivilege(t *testing.T) {
 			tab.AddBridge(nft.Bridge{Name: "br"}), tab.RemoveBridge(nft.Bridge{Name: "br"}),
 			tab.AddPorts("a/b/c", many(1)), tab.RemovePorts("a/b/c", many(1)), tab.Reset(nil, nil),
 			tab.Drop(), tab.Seal(), nft.RedirectDNS(0, netip.MustParseAddr("127.0.0.11"), 1, 1),
-			nft.FlushConntrack(0, []nft.Port{port("udp", "", 1, "10.0.0.1", 1)}), foreign, tab.PassForeign(),
+			foreign, tab.PassForeign(),
 		}
 		return nil
 	}))
