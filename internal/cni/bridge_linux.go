@@ -29,7 +29,7 @@ func (bridgePlugin) add(x *call) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, _, err := networkOf(x.list, x.plan)
+	n, err := networkOf(x.list, x.plan)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func (bridgePlugin) check(x *call) error {
 	if err != nil {
 		return err
 	}
-	n, _, err := networkOf(x.list, x.plan)
+	n, err := networkOf(x.list, x.plan)
 	if err != nil {
 		return err
 	}

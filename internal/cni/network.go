@@ -70,27 +70,27 @@ func (n *network) has6() bool {
 	return slices.ContainsFunc(n.filter.Subnets, func(p netip.Prefix) bool { return p.Addr().Is6() })
 }
 
-// networkOf reads the bridge network that a list describes, and says false if
-// its main plugin is not the built-in bridge. Subnets are known where the list
+// networkOf reads the bridge network that a list describes, nil if its main
+// plugin is not the built-in bridge. Subnets are known where the list
 // tells them; an exec'd IPAM plugin's come with its result.
-func networkOf(list *libcni.NetworkConfigList, p plan) (*network, bool, error) {
+func networkOf(list *libcni.NetworkConfigList, p plan) (*network, error) {
 	main := list.Plugins[0]
 	if main.Network.Type != "bridge" || p["bridge"] != Builtin {
-		return nil, false, nil
+		return nil, nil
 	}
 	conf, err := parseBridge(main.Bytes)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	n := &network{name: list.Name, mtu: conf.MTU, filter: nft.Bridge{Name: conf.Bridge, Masquerade: conf.IPMasq}}
 	if conf.IPAM.Type == "host-local" {
 		h, err := parseHostLocal(main.Bytes)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		sets, err := h.sets()
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		n.filter.Subnets = h.subnets()
 		for _, set := range sets {
@@ -110,28 +110,33 @@ func networkOf(list *libcni.NetworkConfigList, p plan) (*network, bool, error) {
 		}
 		var fw firewallConf
 		if err := unmarshal(other.Bytes, &fw); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		n.filter.Internal = fw.Internal
 		n.filter.Open = fw.IngressPolicy != "same-bridge" && !fw.Internal
 	}
-	return n, true, nil
+	return n, nil
 }
 
 // BridgeOf is what the packet filter is to know of a network; false if its
 // main plugin is not the built-in bridge.
 func (c *CNI) BridgeOf(conflist []byte) (nft.Bridge, bool, error) {
-	list, err := parseList(conflist)
-	if err != nil {
-		return nft.Bridge{}, false, err
-	}
-	p, err := c.resolve(list, nil)
-	if err != nil {
-		return nft.Bridge{}, false, err
-	}
-	n, ok, err := networkOf(list, p)
-	if err != nil || !ok {
+	n, err := c.network(conflist)
+	if err != nil || n == nil {
 		return nft.Bridge{}, false, err
 	}
 	return n.filter, true, nil
+}
+
+// network is networkOf for a conflist.
+func (c *CNI) network(conflist []byte) (*network, error) {
+	list, err := parseList(conflist)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.resolve(list, nil)
+	if err != nil {
+		return nil, err
+	}
+	return networkOf(list, p)
 }

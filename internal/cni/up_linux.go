@@ -73,20 +73,6 @@ func (c *CNI) Down(ctx context.Context, conflist []byte) error {
 	return nil
 }
 
-// network is networkOf for a conflist, nil if there is no bridge in it.
-func (c *CNI) network(conflist []byte) (*network, error) {
-	list, err := parseList(conflist)
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.resolve(list, nil)
-	if err != nil {
-		return nil, err
-	}
-	n, _, err := networkOf(list, p)
-	return n, err
-}
-
 // mark begins the alias of every link that this Root made; what follows is a
 // network, or an attachment's owner.
 func (c *CNI) mark() string { return "amphora " + c.opts.RootID + " " }
