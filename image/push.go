@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -331,7 +332,7 @@ func (p *pusher) content(ctx context.Context, c *content, report *reporter, i in
 	}
 	existed, err := u.run(ctx)
 	switch {
-	case err != nil && ctx.Err() == nil && statusOf(err) != 0:
+	case err != nil && ctx.Err() == nil && statusOf(err) == http.StatusBadRequest:
 		return fmt.Errorf("blob %s: %w%s", c.Digest, err, p.s.damage(ctx, c))
 	case err != nil:
 		return err

@@ -39,7 +39,7 @@ func (s *source) put(ctx context.Context, d document, what string) error {
 	req.Header.Set("Content-Type", d.mediaType)
 	resp, err := client.Do(req)
 	if err != nil {
-		return s.explain(err)
+		return s.explain(withoutQuery(err))
 	}
 	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent); err != nil {

@@ -41,6 +41,7 @@ type upload struct {
 
 	location string // of the session, "" before it begins
 	sent     int64  // that the registry has, as far as it said
+	furthest int64  // that sent ever was
 	piece    int64  // 0: all in one request
 	refused  bool   // the registry takes no pieces
 	mounted  string // repository from which it was mounted
@@ -72,20 +73,22 @@ func statusOf(err error) int {
 // where a broken connection ended.
 func (u *upload) run(ctx context.Context) (existed bool, err error) {
 	for n := 1; ; n++ {
-		before := u.sent
 		var has bool
 		if has, err = u.dst.hasBlob(ctx, u.blob.Digest); has {
-			return u.sent == 0, nil
+			existed = u.sent == 0
+			u.cancel(ctx) // somebody else was faster; a completed one is gone already
+			return existed, nil
 		}
 		if err == nil {
 			if err = u.attempt(ctx); err == nil {
 				return false, nil
 			}
 		}
-		if u.sent > before {
-			n = 1
+		// Sending the same bytes again after the session was lost is no progress.
+		if u.sent > u.furthest {
+			n, u.furthest = 1, u.sent
 		}
-		if ctx.Err() != nil || n >= maxAttempts || !u.again(err) {
+		if ctx.Err() != nil || n >= maxAttempts || !u.again(ctx, err) {
 			u.cancel(ctx)
 			return false, err
 		}
@@ -98,15 +101,17 @@ func (u *upload) run(ctx context.Context) (existed bool, err error) {
 }
 
 // again says whether an attempt that failed so may be followed by another.
-func (u *upload) again(err error) bool {
+func (u *upload) again(ctx context.Context, err error) bool {
 	var broken *brokenError
 	switch status := statusOf(err); {
+	case u.piece == 0 && wrongDigest(err):
+		return false // all of it arrived in order: it would be as wrong again
 	case u.location != "" && (status == http.StatusNotFound || status == http.StatusRequestedRangeNotSatisfiable ||
 		status == http.StatusBadRequest && u.sent > 0):
-		u.forget() // the registry lost the session, or knows another end of it
+		u.cancel(ctx) // the registry lost the session, or knows another end of it
 		return true
 	case u.piece > 0 && (status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented):
-		u.forget()
+		u.cancel(ctx)
 		u.piece, u.refused = 0, true
 		return true
 	case status != 0:
@@ -115,7 +120,12 @@ func (u *upload) again(err error) bool {
 	return errors.As(err, &broken) || temporary(err)
 }
 
-func (u *upload) forget() { u.location, u.sent = "", 0 }
+// wrongDigest says whether the registry found that a blob is not what its
+// digest says.
+func wrongDigest(err error) bool {
+	var e *transport.Error
+	return errors.As(err, &e) && has(e, transport.DigestInvalidErrorCode)
+}
 
 // brokenError is a connection that ended while a blob was sent over it.
 type brokenError struct{ err error }
@@ -191,7 +201,7 @@ func (u *upload) follow(resp *http.Response) error {
 		if u.location != "" {
 			return nil // some name it only once
 		}
-		return u.dst.explain(fmt.Errorf("no Location for the upload of %s: %w", u.blob.Digest, err))
+		return u.dst.explain(fmt.Errorf("no Location for the upload of %s: %w", u.blob.Digest, withoutQuery(err)))
 	}
 	u.location = to.String()
 	if least, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil && u.piece > 0 {
@@ -208,13 +218,13 @@ func (u *upload) resume(ctx context.Context) {
 	}
 	resp, err := u.dst.do(ctx, http.MethodGet, u.location, nil, http.StatusNoContent, http.StatusOK)
 	if err != nil {
-		u.forget()
+		u.cancel(ctx)
 		return
 	}
 	resp.Body.Close()
 	n, ok := rangeEnd(resp.Header.Get("Range"))
 	if !ok || n > u.blob.Size || u.follow(resp) != nil {
-		u.forget()
+		u.cancel(ctx)
 		return
 	}
 	u.sent = n
@@ -356,15 +366,17 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cancel tells the registry that the session is over, so that nothing
-// half-made stays there. It outlives ctx, by little.
+// cancel forgets the session and tells the registry that it is over, so that
+// nothing half-made stays there. It outlives ctx, by little.
 func (u *upload) cancel(ctx context.Context) {
-	if u.location == "" {
+	at := u.location
+	u.location, u.sent = "", 0
+	if at == "" {
 		return
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer stop()
-	if resp, err := u.dst.do(ctx, http.MethodDelete, u.location, nil, http.StatusNoContent, http.StatusAccepted, http.StatusOK); err == nil {
+	if resp, err := u.dst.do(ctx, http.MethodDelete, at, nil, http.StatusNoContent, http.StatusAccepted, http.StatusOK); err == nil {
 		resp.Body.Close()
 	}
 }
