@@ -145,6 +145,10 @@ func TestInsecureRegistries(t *testing.T) {
 	if _, err := w.RoundTrip(req); !errors.Is(err, errPlainHTTP) {
 		t.Errorf("credentials by plain HTTP: %v", err)
 	}
+	req, _ = http.NewRequest(http.MethodPatch, "http://other.example/upload", strings.NewReader("a layer"))
+	if _, err := w.RoundTrip(req); !errors.Is(err, errPlainHTTP) {
+		t.Errorf("content by plain HTTP: %v", err)
+	}
 	for host, lax := range map[string]bool{"localhost": true, "localhost:5000": true, "127.0.0.1:80": true, "127.9.9.9": true, "[::1]:5000": true, "x.localhost": true,
 		"10.0.0.1:5000": false, "registry.example": false, "listed.example": true, "listed.example:5000": true, "port.example:5000": true, "port.example": false} {
 		if got := laxHosts([]string{"listed.example", "port.example:5000"})(host); got != lax {

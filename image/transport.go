@@ -50,9 +50,10 @@ func (w *wire) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 	lax := own && w.scheme == "http" || w.lax(req.URL.Host)
 	if req.URL.Scheme == "http" && !lax {
-		// A redirect to plain HTTP is harmless for content that has a digest,
-		// but nothing secret goes there.
-		if own || req.Header.Get("Authorization") != "" {
+		// A redirect to plain HTTP is harmless for content that comes and has
+		// a digest, but nothing secret goes there: no credentials, which token
+		// servers get in the body, and no layers of a push.
+		if own || req.Header.Get("Authorization") != "" || req.Body != nil && req.Body != http.NoBody {
 			return nil, fault.Kind(errPlainHTTP, "%s would be reached by plain HTTP; list it in Insecure if that is meant", req.URL.Host)
 		}
 	}
