@@ -117,6 +117,11 @@ func (d *dockerConfig) store(ctx context.Context, key string, c Credentials) (*L
 		if in.Helper, err = d.helper(key); err != nil {
 			return err
 		}
+		// Before the helper is asked to keep anything: this may fail.
+		auths, err := section[json.RawMessage](d, "auths")
+		if err != nil {
+			return err
+		}
 		entry := map[string]string{}
 		if in.Helper == "" {
 			if c.IdentityToken != "" {
@@ -124,10 +129,6 @@ func (d *dockerConfig) store(ctx context.Context, key string, c Credentials) (*L
 			}
 			entry["auth"] = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
 		} else if err := helperStore(ctx, in.Helper, key, c); err != nil {
-			return err
-		}
-		auths, err := section[json.RawMessage](d, "auths")
-		if err != nil {
 			return err
 		}
 		// With a helper the empty entry says that there is something to ask for.
@@ -157,11 +158,11 @@ func (d *dockerConfig) erase(ctx context.Context, key, host string) error {
 			return err
 		}
 		if helper != "" {
-			if _, err := runHelper(ctx, helper, "erase", key); err != nil && !found {
+			_, err := runHelper(ctx, helper, "erase", key)
+			if err != nil && !strings.Contains(err.Error(), helperHasNone) {
 				return err
-			} else if err == nil {
-				found = true
 			}
+			found = found || err == nil
 		}
 		if !found {
 			return fault.NotExist("not logged in to %s", host)
@@ -170,6 +171,10 @@ func (d *dockerConfig) erase(ctx context.Context, key, host string) error {
 		return err
 	})
 }
+
+// helperHasNone is what helpers say of a registry whose credentials they do
+// not have: the protocol's own words.
+const helperHasNone = "credentials not found in native keychain"
 
 func helperStore(ctx context.Context, helper, key string, c Credentials) error {
 	entry := map[string]string{"ServerURL": key, "Username": c.Username, "Secret": c.Password}

@@ -104,11 +104,21 @@ func TestLoginHelper(t *testing.T) {
 	if c, err := image.DockerKeychain().Credentials(t.Context(), r.Host); err != nil || c.Password != secret {
 		t.Errorf("keychain: %v", err)
 	}
+	works, _ := os.ReadFile(bin + "/docker-credential-test")
+	os.WriteFile(bin+"/docker-credential-test", []byte("#!/bin/sh\necho the keychain is locked\nexit 1\n"), 0o755)
+	if err := s.Logout(t.Context(), r.Host, opts); err == nil || !strings.Contains(err.Error(), "is locked") {
+		t.Errorf("a helper that keeps it: %v", err)
+	}
+	os.WriteFile(bin+"/docker-credential-test", works, 0o755)
 	if err := s.Logout(t.Context(), r.Host, opts); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(bin + "/kept"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the helper still has it")
+	}
+	os.WriteFile(bin+"/docker-credential-test", []byte("#!/bin/sh\necho credentials not found in native keychain\nexit 1\n"), 0o755)
+	if err := s.Logout(t.Context(), r.Host, opts); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("logout again: %v", err)
 	}
 	os.WriteFile(bin+"/docker-credential-test", []byte("#!/bin/sh\ncat\nexit 1\n"), 0o755)
 	if _, err := s.Login(t.Context(), r.Host, image.Credentials{Username: "u", Password: secret}, opts); err == nil || strings.Contains(err.Error(), secret) {
