@@ -77,7 +77,7 @@ func (sh *shelf) layoutImage(d ocispec.Descriptor, opts *LoadOptions, want ocisp
 	}
 	if top, err := sh.readBlob(d); err == nil && opts.Platform == "" {
 		if entries, isIndex, err := store.ParseIndex(top); err == nil && isIndex {
-			sh.rest(f, entries, 0)
+			sh.rest(f, entries, 0, map[*staged]bool{})
 		}
 	}
 	img, config, err := store.ParseManifest(data)

@@ -11,15 +11,16 @@ import (
 // rest adds what an index of the archive has besides the image that was
 // chosen: the other platforms, attestations. So the whole of it can be pushed
 // or saved again. What the archive has only in part is left out.
-func (sh *shelf) rest(f *found, entries []ocispec.Descriptor, depth int) {
+func (sh *shelf) rest(f *found, entries []ocispec.Descriptor, depth int, seen map[*staged]bool) {
 	if depth > maxNesting {
 		return
 	}
 	for _, e := range entries {
 		st := sh.byDigest[e.Digest]
-		if st == nil {
+		if st == nil || seen[st] {
 			continue
 		}
+		seen[st] = true // an index may list another many times over
 		data, err := sh.read(st)
 		if err != nil {
 			continue
@@ -29,7 +30,7 @@ func (sh *shelf) rest(f *found, entries []ocispec.Descriptor, depth int) {
 		case err != nil:
 		case isIndex:
 			f.extra = append(f.extra, st)
-			sh.rest(f, inner, depth+1)
+			sh.rest(f, inner, depth+1, seen)
 		default:
 			if files := sh.filesOf(data); files != nil {
 				f.extra = append(append(f.extra, st), files...)
