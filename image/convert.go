@@ -172,7 +172,7 @@ func (v *converter) convert(ctx context.Context, c *content) (_ *content, err er
 	n := *c
 	n.MediaType, n.Size = layerIn(c.MediaType, format), sum.n
 	n.Digest = digest.NewDigest(digest.SHA256, sum.hash)
-	n.open = func() (blobFile, error) {
+	n.open = func(context.Context) (blobFile, error) {
 		f, err := os.Open(path)
 		return f, v.s.s.Trouble(err)
 	}
@@ -199,7 +199,7 @@ func (v *converter) write(ctx context.Context, w io.Writer, c *content, format s
 }
 
 func decompressTo(ctx context.Context, w io.Writer, plain io.Writer, c *content) error {
-	f, err := c.open()
+	f, err := c.open(ctx)
 	if err != nil {
 		return err
 	}

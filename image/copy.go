@@ -124,6 +124,9 @@ func (p *puller) collect(ctx context.Context, out *outgoing, data []byte, depth 
 		return err
 	}
 	for _, e := range entries {
+		if out.hasDocument(e.Digest) {
+			continue
+		}
 		inner, err := p.manifest(ctx, e.Digest)
 		if err == nil {
 			err = p.collect(ctx, out, inner, depth+1)
@@ -145,7 +148,7 @@ func (p *puller) collect(ctx context.Context, out *outgoing, data []byte, depth 
 				return fault.Invalid("%s has the impossible size %d", d.Digest, d.Size)
 			}
 			if !foreign(d) {
-				out.addContent(&content{Descriptor: d, layer: i > 0, open: func() (blobFile, error) { return p.openBlob(ctx, d) }})
+				out.addContent(&content{Descriptor: d, layer: i > 0, open: func(ctx context.Context) (blobFile, error) { return p.openBlob(ctx, d) }})
 			}
 		}
 	}

@@ -46,7 +46,7 @@ type content struct {
 	chain string        // of a layer: where it is unpacked
 	// open gives its bytes, which the caller closes. Nil: the blob is not
 	// here, but the layer is unpacked.
-	open func() (blobFile, error)
+	open func(ctx context.Context) (blobFile, error)
 }
 
 // outgoing is what leaves the store under one name.
@@ -58,8 +58,14 @@ type outgoing struct {
 
 func (o *outgoing) top() document { return o.documents[len(o.documents)-1] }
 
+// hasDocument is asked before an index is opened, too: indexes that list one
+// another many times over would take for ever.
+func (o *outgoing) hasDocument(d digest.Digest) bool {
+	return slices.ContainsFunc(o.documents, func(have document) bool { return have.digest == d })
+}
+
 func (o *outgoing) addDocument(d document) {
-	if !slices.ContainsFunc(o.documents, func(have document) bool { return have.digest == d.digest }) {
+	if !o.hasDocument(d.digest) {
 		o.documents = append(o.documents, d)
 	}
 }
@@ -257,6 +263,9 @@ func (g *gatherer) entry(ctx context.Context, out *outgoing, e ocispec.Descripto
 	if depth > maxNesting {
 		return false, fault.Invalid("indexes are nested more than %d deep", maxNesting)
 	}
+	if out.hasDocument(e.Digest) {
+		return true, nil
+	}
 	data, err := g.read(ctx, e.Digest)
 	if err == nil {
 		if inner, isIndex, perr := store.ParseIndex(data); perr != nil {
@@ -291,10 +300,12 @@ func (g *gatherer) image(ctx context.Context, out *outgoing, data []byte) error 
 		return fault.Opaque(err)
 	}
 	blobs := append([]ocispec.Descriptor{m.Config}, m.Layers...)
-	for _, b := range blobs {
-		if err := g.lease.Add(ctx, b.Digest); err != nil {
-			return err
-		}
+	digests := make([]digest.Digest, len(blobs))
+	for i, b := range blobs {
+		digests[i] = b.Digest
+	}
+	if err := g.lease.Add(ctx, digests...); err != nil {
+		return err
 	}
 	img := g.layersOf(data)
 	for i, b := range blobs {
@@ -310,7 +321,7 @@ func (g *gatherer) image(ctx context.Context, out *outgoing, data []byte) error 
 		}
 		if size, ok := g.s.s.HasBlob(b.Digest); ok {
 			c.Size = size
-			c.open = func() (blobFile, error) { return g.s.s.OpenBlob(b.Digest) }
+			c.open = func(context.Context) (blobFile, error) { return g.s.s.OpenBlob(b.Digest) }
 		} else if !g.unpacked(c) {
 			return fmt.Errorf("%s: %w", b.Digest, store.ErrMissing)
 		}

@@ -328,7 +328,7 @@ func (p *pusher) contents(ctx context.Context, out *outgoing) error {
 func (p *pusher) content(ctx context.Context, c *content, report *reporter, i int) error {
 	u := &upload{dst: p.dst, blob: c, from: slices.Clone(p.from[c.Digest]), stall: p.stall, tell: func(n int64) { report.sending(i, n) }}
 	if c.open == nil { // the registry had it a moment ago
-		u.blob = &content{Descriptor: c.Descriptor, open: func() (blobFile, error) { return p.s.s.OpenBlob(c.Digest) }}
+		u.blob = &content{Descriptor: c.Descriptor, open: func(context.Context) (blobFile, error) { return p.s.s.OpenBlob(c.Digest) }}
 	}
 	existed, err := u.run(ctx)
 	switch {
@@ -351,7 +351,7 @@ func (s *Store) damage(ctx context.Context, c *content) string {
 	if c.open == nil {
 		return ""
 	}
-	f, err := c.open()
+	f, err := c.open(ctx)
 	if err != nil {
 		return ""
 	}

@@ -2,6 +2,8 @@ package image_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -72,6 +74,33 @@ func TestPushDamaged(t *testing.T) {
 		t.Errorf("sent %d times", n)
 	}
 	if n := r.Sessions(); n != 0 {
+		t.Errorf("%d uploads left open", n)
+	}
+}
+
+// What is still being fetched ends when the destination refuses something.
+func TestCopyEndsTogether(t *testing.T) {
+	a, b := testenv.NewRegistry(t, nil), testenv.NewRegistry(t, nil)
+	built := a.Push(t, "team/app", "1", twoLayers("", ""))
+	layer := pull(t, openStore(t, nil), a.Host+"/team/app:1", packed).Blobs()[0].Digest
+	fetching := make(chan struct{})
+	a.Inject(testenv.Fault{Match: "GET /v2/team/app/blobs/" + string(layer), Do: func(w http.ResponseWriter, q *http.Request, _ http.Handler) {
+		close(fetching)
+		<-q.Context().Done()
+	}})
+	refuse := testenv.Refuse("PUT ", 0, 403, "DENIED", "no")
+	b.Inject(testenv.Fault{Match: "PUT ", Do: func(w http.ResponseWriter, q *http.Request, next http.Handler) {
+		<-fetching
+		refuse.Do(w, q, next)
+	}})
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute) // against a fetch that is waited for
+	defer stop()
+	s := openStore(t, nil)
+	_, err := s.Copy(ctx, a.Host+"/team/app:1", b.Host+"/x:1", &image.CopyOptions{StallTimeout: time.Hour})
+	if !errors.Is(err, fs.ErrPermission) || ctx.Err() != nil {
+		t.Errorf("copy of %s: %v", built.Manifest, err)
+	}
+	if n := b.Sessions(); n != 0 {
 		t.Errorf("%d uploads left open", n)
 	}
 }

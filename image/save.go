@@ -201,7 +201,7 @@ func writeBlobs(ctx context.Context, to sink, all []*saved) error {
 // writeContent writes a blob and sees that it is what it should be: an archive
 // may be all that is left of an image one day.
 func writeContent(ctx context.Context, to sink, c *content) error {
-	f, err := c.open()
+	f, err := c.open(ctx)
 	if err != nil {
 		return err
 	}

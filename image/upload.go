@@ -144,7 +144,7 @@ func (u *upload) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	f, err := u.blob.open()
+	f, err := u.blob.open(ctx)
 	if err != nil {
 		return err
 	}
