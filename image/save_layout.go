@@ -106,11 +106,7 @@ func (t *tarSink) blob(_ context.Context, d digest.Digest, size int64, r io.Read
 	if err := t.header(tar.Header{Name: blobName(d), Typeflag: tar.TypeReg, Mode: 0o644, Size: size}); err != nil {
 		return err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{t.w}, r, make([]byte, 256<<10))
-	if err == nil && n < size {
-		err = fmt.Errorf("blob %s has %d bytes instead of %d: it is damaged; pull or load the image again", d, n, size)
-	}
-	return err
+	return copyBlob(t.w, d, r)
 }
 
 func (t *tarSink) end(l *layout) error {
@@ -135,6 +131,19 @@ func (t *tarSink) end(l *layout) error {
 		}
 	}
 	return t.w.Close()
+}
+
+// copyBlob copies a blob and sees that it is what it should be: an archive may
+// be all that is left of an image one day.
+func copyBlob(w io.Writer, d digest.Digest, r io.Reader) error {
+	check := digest.SHA256.Digester()
+	if _, err := io.CopyBuffer(io.MultiWriter(w, check.Hash()), r, make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	if check.Digest() != d {
+		return fmt.Errorf("blob %s is damaged: its content is %s; pull or load the image again", d, check.Digest())
+	}
+	return nil
 }
 
 // dirSink writes a directory.
@@ -193,12 +202,8 @@ func (s *dirSink) blob(_ context.Context, d digest.Digest, size int64, r io.Read
 			s.root.Remove(tmp)
 		}
 	}()
-	check := digest.SHA256.Digester()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, check.Hash())}, r, make([]byte, 256<<10)); err != nil {
+	if err := copyBlob(f, d, r); err != nil {
 		return err
-	}
-	if check.Digest() != d {
-		return fmt.Errorf("blob %s is damaged: its content is %s; pull or load the image again", d, check.Digest())
 	}
 	if err := f.Sync(); err != nil {
 		return err
