@@ -107,6 +107,21 @@ func (r *reporter) unpacked(i int, existed bool) {
 	})
 }
 
+// sending tells of a push how many bytes are sent; i is -1 of a config, which is
+// no layer.
+func (r *reporter) sending(i int, n int64) {
+	if i >= 0 {
+		r.update(i, func(l *layerState) { l.Bytes, l.Phase = n, Uploading })
+	}
+}
+
+// sent tells that the registry has the blob, and how it came by it.
+func (r *reporter) sent(i int, phase Phase, from string) {
+	if i >= 0 {
+		r.update(i, func(l *layerState) { l.Bytes, l.Phase, l.From = l.Total, phase, from })
+	}
+}
+
 func (l *layerState) finish() {
 	switch {
 	case !l.fetched:

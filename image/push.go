@@ -363,18 +363,6 @@ func (s *Store) damage(ctx context.Context, c *content) string {
 	return fmt.Sprintf(" (the store's copy is damaged, its content is %s: pull or load the image again)", got)
 }
 
-func (r *reporter) sending(i int, n int64) {
-	if i >= 0 {
-		r.update(i, func(l *layerState) { l.Bytes, l.Phase = n, Uploading })
-	}
-}
-
-func (r *reporter) sent(i int, phase Phase, from string) {
-	if i >= 0 {
-		r.update(i, func(l *layerState) { l.Bytes, l.Phase, l.From = l.Total, phase, from })
-	}
-}
-
 // known remembers that the registry has the image under its name, unless the
 // name means something else by now or something else was pushed.
 func (p *pusher) known(ctx context.Context, n *store.Name, pushed digest.Digest) {
