@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/proc"
+	"github.com/amphora-go/amphora/internal/wire"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,35 +28,54 @@ func (s *shim) descriptor(req *Request) ([]*os.File, error) {
 		}
 		return []*os.File{os.NewFile(uintptr(fd), "netns")}, nil
 	}
-	run := s.snapshot()
-	if run.Pid == 0 {
-		return nil, fault.ErrNotRunning
-	}
 	switch req.Op {
 	case opBase:
+		if s.snapshot().Pid == 0 {
+			return nil, fault.ErrNotRunning
+		}
 		return openOne(s.rootfs, unix.O_PATH|unix.O_DIRECTORY)
 	case opRoot:
-		return openOne(fmt.Sprintf("/proc/%d/root", run.Pid), unix.O_PATH|unix.O_DIRECTORY)
+		return s.openInit("root")
 	case opTree:
-		dir, err := openOne(fmt.Sprintf("/proc/%d/root", run.Pid), unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			return nil, err
-		}
-		ns, err := openOne(fmt.Sprintf("/proc/%d/ns/mnt", run.Pid), unix.O_RDONLY)
-		if err != nil {
-			dir[0].Close()
-			return nil, err
-		}
-		return append(dir, ns...), nil
+		return s.openInit("root", "ns/mnt")
 	case opNetNS:
-		return openOne(fmt.Sprintf("/proc/%d/ns/net", run.Pid), unix.O_RDONLY)
+		return s.openInit("ns/net")
 	}
-	ns, err := openOne(fmt.Sprintf("/proc/%d/ns/net", run.Pid), unix.O_RDONLY)
+	ns, err := s.openInit("ns/net")
 	if err != nil {
 		return nil, err
 	}
 	defer ns[0].Close()
 	return dialIn(ns[0], req.Network, req.Address)
+}
+
+// openInit opens what /proc shows of the container's first process: its root
+// without access to the content, or namespaces. That process is still there
+// afterwards, so that no other with its number was looked at.
+func (s *shim) openInit(names ...string) (files []*os.File, err error) {
+	run := s.snapshot()
+	if run.Pid == 0 {
+		return nil, fault.ErrNotRunning
+	}
+	for _, name := range names {
+		flags := unix.O_RDONLY
+		if name == "root" {
+			flags = unix.O_PATH | unix.O_DIRECTORY
+		}
+		var f []*os.File
+		if f, err = openOne(fmt.Sprintf("/proc/%d/%s", run.Pid, name), flags); err != nil {
+			break
+		}
+		files = append(files, f...)
+	}
+	if !proc.Alive(run.Pid, run.PidStart) {
+		err = fault.ErrNotRunning // it has just ended
+	}
+	if err != nil {
+		wire.CloseAll(files)
+		return nil, err
+	}
+	return files, nil
 }
 
 func openOne(path string, flags int) ([]*os.File, error) {
