@@ -26,7 +26,7 @@ func (s *shim) handleHold(conn *wire.Conn) {
 func (s *shim) hold() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.init == nil || s.stop {
+	if s.init == nil || s.over || s.stop {
 		return fault.ErrNotRunning
 	}
 	if err := cgroup.Freeze(s.c.Cgroup, true); err != nil {

@@ -33,11 +33,12 @@ func (s *shim) update(u *Update) error {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.box == nil && s.exit != nil {
+		if s.exit != nil {
 			return fault.ErrNotRunning
 		}
+		live := s.box != nil && !s.over // else its group may be gone: the next run begins with the new limits
 		was := s.cfg.OCI.Linux.Resources
-		if u.Limits != nil && s.box != nil {
+		if u.Limits != nil && live {
 			if err := cgroup.Change(s.c.Cgroup, was, u.Limits.Resources); err != nil {
 				return err
 			}
@@ -48,7 +49,7 @@ func (s *shim) update(u *Update) error {
 			c.Update = u.Limits
 		}
 		if err := s.root.Save(ctx, c, "update", nil); err != nil {
-			if u.Limits != nil && s.box != nil {
+			if u.Limits != nil && live {
 				err = errors.Join(err, cgroup.Change(s.c.Cgroup, u.Limits.Resources, was))
 			}
 			return err
