@@ -14,6 +14,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
+	"golang.org/x/sys/unix"
 )
 
 // What is kept of probes, as Docker does (moby daemon/health.go).
@@ -39,10 +40,13 @@ func (s *shim) watchHealth(over <-chan struct{}) {
 			return
 		case <-time.After(pause):
 		}
-		if s.snapshot().Status != record.Running {
-			continue // paused: it cannot answer
+		if s.frozen() {
+			continue // it cannot answer
 		}
 		p := s.probe(h)
+		if p.Code != 0 && s.frozen() {
+			continue // nor could it
+		}
 		select {
 		case <-over: // it ended under the probe
 			return
@@ -61,6 +65,14 @@ func (s *shim) watchHealth(over <-chan struct{}) {
 			}
 		}
 	}
+}
+
+// frozen says whether the container's processes stand still: paused, or held
+// while their files are copied.
+func (s *shim) frozen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run.Status != record.Running || s.holds > 0
 }
 
 // judgeHealth adds a probe to the log and says what follows from it.
@@ -94,7 +106,12 @@ func (s *shim) setHealth(status string) bool {
 // unhealthy does what the check demands.
 func (s *shim) unhealthy(action string) {
 	s.mu.Lock()
-	running := s.init
+	running, over := s.init, s.runOver
+	if s.over || running == nil {
+		s.mu.Unlock()
+		return // it ended by itself, and its policy has judged that
+	}
+	s.forced = s.forced || action == "restart"
 	s.mu.Unlock()
 	switch action {
 	case "stop":
@@ -102,10 +119,6 @@ func (s *shim) unhealthy(action string) {
 	case "kill":
 		running.Signal(syscall.SIGKILL)
 	case "restart":
-		s.mu.Lock()
-		s.forced = true
-		over := s.runOver
-		s.mu.Unlock()
 		running.Signal(syscall.Signal(s.c.Stop.Signal))
 		go func() {
 			if s.c.Stop.Timeout < 0 {
@@ -149,12 +162,11 @@ func (s *shim) probeExec(h *record.Health) (int, string, error) {
 		return -1, "", err
 	}
 	defer out.Close()
-	fd, err := syscall.Dup(int(in.Fd()))
+	fd, err := unix.FcntlInt(in.Fd(), unix.F_DUPFD_CLOEXEC, 0) // at once: an exec beside it must not inherit it
 	if err != nil {
 		in.Close()
 		return -1, "", os.NewSyscallError("dup", err)
 	}
-	syscall.CloseOnExec(fd)
 	running, _, err := s.exec(&Exec{Args: h.Command}, []*os.File{nil, in, os.NewFile(uintptr(fd), "pipe")})
 	if err != nil {
 		return -1, "", err
@@ -181,7 +193,7 @@ func (s *shim) probeExec(h *record.Health) (int, string, error) {
 
 // dialContainer connects from inside the container's network.
 func (s *shim) dialContainer(address string, limit time.Duration) (net.Conn, error) {
-	ns, err := openOne(fmt.Sprintf("/proc/%d/ns/net", s.snapshot().Pid), syscall.O_RDONLY)
+	ns, err := s.openInit("ns/net")
 	if err != nil {
 		return nil, err
 	}
