@@ -24,7 +24,6 @@ import (
 // close, whatever becomes of the container.
 type tree struct {
 	*rootdir.Dir
-	rec     *record.Container
 	cfg     *record.Config
 	closers []io.Closer
 }
@@ -58,24 +57,22 @@ func (c *Container) tree(ctx context.Context, write bool) (*tree, error) {
 		case write:
 			alive, err := c.takeAlive(ctx)
 			if errors.Is(err, ErrRunning) || errors.Is(err, ErrPaused) {
-				continue // it was started meanwhile
+				if err := pause(ctx); err != nil {
+					return nil, err
+				}
+				continue // it was started meanwhile, or waits to be started again
 			}
 			if err != nil {
 				return nil, err
 			}
 			t.closers = []io.Closer{releaser{alive}}
-			if err := t.atRest(ctx, c, write); err != nil {
-				return nil, errors.Join(err, t.close())
-			}
+			fallthrough
 		default:
 			if err := t.atRest(ctx, c, write); err != nil {
 				return nil, errors.Join(err, t.close())
 			}
 		}
-		if t.rec, err = c.m.root.Load(c.id); err == nil {
-			t.cfg, err = c.m.root.LoadConfig(c.id)
-		}
-		if err != nil {
+		if t.cfg, err = c.m.root.LoadConfig(c.id); err != nil {
 			return nil, errors.Join(err, t.close())
 		}
 		return t, nil
@@ -88,9 +85,6 @@ func (t *tree) atRest(ctx context.Context, c *Container, write bool) error {
 		return err
 	}
 	if err := c.layers(ctx, rec); err != nil {
-		return err
-	}
-	if err := c.copyLayers(ctx, rec); err != nil {
 		return err
 	}
 	r, err := atrest.Open(ctx, c.m.root, rec, &atrest.Options{Write: write})
