@@ -80,9 +80,7 @@ func (c *Container) delta(ctx context.Context, rec *record.Container) (*delta, e
 	if !exists(d.dir) {
 		return d, nil // it never ran
 	}
-	bare := *rec
-	bare.ID = "none" // without the container's own layer
-	d.changes, err = archive.Changes(ctx, d.dir, atrest.Layers(c.m.root, &bare), &archive.ChangesOptions{Overlay: d.overlay, Skip: d.skip})
+	d.changes, err = archive.Changes(ctx, d.dir, c.m.root.Layers(rec.Layers), &archive.ChangesOptions{Overlay: d.overlay, Skip: d.skip})
 	return d, err
 }
 
@@ -141,7 +139,7 @@ func (c *Container) Mount(ctx context.Context) (*Mounted, error) {
 	m := &Mounted{alive: alive}
 	rec, err := c.m.root.Load(c.id)
 	if err == nil {
-		err = errors.Join(c.layers(ctx, rec), c.copyLayers(ctx, rec))
+		err = c.image(ctx, rec)
 	}
 	if err == nil {
 		m.root, err = atrest.Open(ctx, c.m.root, rec, &atrest.Options{Write: true, Bare: true})

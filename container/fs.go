@@ -5,11 +5,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"github.com/amphora-go/amphora/internal/atrest"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/overlay"
-	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/rootdir"
 	"github.com/amphora-go/amphora/internal/shim"
@@ -45,27 +44,14 @@ func (c *Container) openRoot(ctx context.Context) (*os.File, error) {
 		f, err := os.Open(s.Rootfs)
 		return f, fault.Opaque(err)
 	}
+	if err := c.image(ctx, s.Container); err != nil {
+		return nil, err
+	}
 	if s.Copy {
-		if err := c.copyLayers(ctx, s.Container); err != nil {
-			return nil, err
-		}
 		f, err := os.Open(c.m.root.Path(c.id, "rootfs"))
 		return f, fault.Opaque(err)
 	}
-	return overlay.Open(restLayers(c.m.root, s.Container))
-}
-
-// restLayers are those of a container at rest, all read-only: its own layer
-// lies on top. The mount is attached nowhere.
-func restLayers(root *record.Root, rec *record.Container) overlay.Layers {
-	var l overlay.Layers
-	if upper := root.Path(rec.ID, "upper"); exists(upper) {
-		l.Lower = append(l.Lower, upper)
-	}
-	for i := len(rec.Layers) - 1; i >= 0; i-- {
-		l.Lower = append(l.Lower, filepath.Join(root.Dir, "layers", rec.Layers[i], "diff"))
-	}
-	return l
+	return overlay.Open(overlay.Layers{Lower: atrest.Layers(c.m.root, s.Container)}) // read-only, attached nowhere
 }
 
 func exists(path string) bool {

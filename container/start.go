@@ -41,10 +41,7 @@ func (c *Container) start(ctx context.Context, stdin, stdout, stderr *os.File) (
 	if err := c.clearStopped(ctx, rec); err != nil {
 		return nil, err
 	}
-	if err := c.layers(ctx, rec); err != nil {
-		return nil, err
-	}
-	if err := c.copyLayers(ctx, rec); err != nil {
+	if err := c.image(ctx, rec); err != nil {
 		return nil, err
 	}
 	base, err := c.m.group()
@@ -133,6 +130,14 @@ func (c *Container) clearStopped(ctx context.Context, rec *record.Container) err
 	}
 	rec.Stopped = false
 	return c.m.root.SaveQuietly(rec)
+}
+
+// image makes sure that what the container's root is made of is there.
+func (c *Container) image(ctx context.Context, rec *record.Container) error {
+	if err := c.layers(ctx, rec); err != nil {
+		return err
+	}
+	return c.copyLayers(ctx, rec)
 }
 
 // layers makes sure that the image's layers are unpacked: those that were not

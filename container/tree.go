@@ -84,7 +84,7 @@ func (t *tree) atRest(ctx context.Context, c *Container, write bool) error {
 	if err != nil {
 		return err
 	}
-	if err := c.layers(ctx, rec); err != nil {
+	if err := c.image(ctx, rec); err != nil {
 		return err
 	}
 	r, err := atrest.Open(ctx, c.m.root, rec, &atrest.Options{Write: write})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/overlay"
@@ -90,15 +89,7 @@ func Layers(root *record.Root, rec *record.Container) []string {
 	if upper := root.Path(rec.ID, "upper"); exists(upper) {
 		dirs = append(dirs, upper)
 	}
-	return append(dirs, chains(root, rec.Layers)...)
-}
-
-func chains(root *record.Root, ids []string) []string {
-	var dirs []string
-	for _, id := range slices.Backward(ids) {
-		dirs = append(dirs, filepath.Join(root.Dir, "layers", id, "diff"))
-	}
-	return dirs
+	return append(dirs, root.Layers(rec.Layers)...)
 }
 
 func exists(path string) bool {
@@ -152,7 +143,7 @@ func (v *view) build() error {
 		if err := os.Mkdir(img.Dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return fault.Opaque(err)
 		}
-		if err := overlay.Mount(img.Dir, overlay.Layers{Lower: chains(v.root, img.Layers)}); err != nil {
+		if err := overlay.Mount(img.Dir, overlay.Layers{Lower: v.root.Layers(img.Layers)}); err != nil {
 			return err
 		}
 	}
@@ -182,7 +173,7 @@ func (v *view) base() (string, error) {
 	if err := os.Mkdir(at, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", fault.Opaque(err)
 	}
-	l := overlay.Layers{Lower: chains(v.root, v.rec.Layers), Upper: v.root.Path(v.rec.ID, "upper"), Work: v.root.Path(v.rec.ID, "work")}
+	l := overlay.Layers{Lower: v.root.Layers(v.rec.Layers), Upper: v.root.Path(v.rec.ID, "upper"), Work: v.root.Path(v.rec.ID, "work")}
 	if !v.opts.Write {
 		// Mount points that are missing are made in a layer that goes again.
 		if err := unix.Mount("tmpfs", at, "tmpfs", 0, "mode=700"); err != nil {

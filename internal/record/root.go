@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
@@ -258,6 +259,16 @@ func (r *Root) Containers() string { return filepath.Join(r.Dir, "containers") }
 // Path joins names to a container's directory.
 func (r *Root) Path(id string, name ...string) string {
 	return filepath.Join(append([]string{r.Containers(), id}, name...)...)
+}
+
+// Layers are the directories of an image's layers, which are given by their
+// chain ids from bottom to top: the topmost first, as an overlay takes them.
+func (r *Root) Layers(chains []string) []string {
+	dirs := make([]string, 0, len(chains))
+	for _, chain := range slices.Backward(chains) {
+		dirs = append(dirs, filepath.Join(r.Dir, "layers", chain, "diff"))
+	}
+	return dirs
 }
 
 func (r *Root) alive(id string) string { return r.Path(id, "alive") }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -53,7 +52,7 @@ func (s *shim) mount() error {
 		if err := os.Mkdir(img.Dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
-		if err := overlay.Mount(img.Dir, overlay.Layers{Lower: s.layers(img.Layers)}); err != nil {
+		if err := overlay.Mount(img.Dir, overlay.Layers{Lower: s.root.Layers(img.Layers)}); err != nil {
 			return err
 		}
 	}
@@ -67,17 +66,8 @@ func (s *shim) mount() error {
 	if err := os.Mkdir(s.rootfs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	l := overlay.Layers{Lower: s.layers(s.c.Layers), Upper: s.root.Path(s.c.ID, "upper"), Work: s.root.Path(s.c.ID, "work"), Volatile: s.cfg.Volatile}
+	l := overlay.Layers{Lower: s.root.Layers(s.c.Layers), Upper: s.root.Path(s.c.ID, "upper"), Work: s.root.Path(s.c.ID, "work"), Volatile: s.cfg.Volatile}
 	return overlay.Mount(s.rootfs, l)
-}
-
-// layers are the directories of chain ids, given bottom to top, top first.
-func (s *shim) layers(chains []string) []string {
-	dirs := make([]string, 0, len(chains))
-	for _, chain := range slices.Backward(chains) {
-		dirs = append(dirs, filepath.Join(s.root.Dir, "layers", chain, "diff"))
-	}
-	return dirs
 }
 
 // containing makes the mount on which path lies a slave: mounts of the host
