@@ -89,16 +89,7 @@ func (c *Container) commit(ctx context.Context, opts *CommitOptions) (_ *image.I
 // logCommit is the container's own event. The record takes its number, so that
 // recovery knows that nothing is missing.
 func (c *Container) logCommit(ctx context.Context, attrs map[string]string) error {
-	l, err := c.m.root.Lock(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	rec, err := c.m.root.Load(c.id)
-	if err != nil {
-		return err
-	}
-	return c.m.root.Save(ctx, rec, "commit", attrs)
+	return c.locked(ctx, func(rec *record.Container) error { return c.m.root.Save(ctx, rec, "commit", attrs) })
 }
 
 // freeze stops the container's processes until the client is closed. It is nil

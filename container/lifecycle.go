@@ -241,23 +241,13 @@ func (c *Container) waitGone(ctx context.Context) (*record.Exit, error) {
 
 // Rename gives the container another name.
 func (c *Container) Rename(ctx context.Context, name string) error {
-	l, err := c.m.root.Lock(ctx, c.id)
-	if err != nil {
-		return c.fail("rename", err)
-	}
-	defer l.Release()
-	rec, err := c.m.root.Load(c.id)
-	if err != nil {
-		return c.fail("rename", err)
-	}
-	old := rec.Name
-	if err := c.m.root.Rename(ctx, rec, name); err != nil {
-		return c.failed("rename", err)
-	}
-	if !rec.Wired() {
-		return nil
-	}
-	return c.failed("rename", c.m.networks.Rename(ctx, c.id, old, name))
+	return c.failed("rename", c.locked(ctx, func(rec *record.Container) error {
+		old := rec.Name
+		if err := c.m.root.Rename(ctx, rec, name); err != nil || !rec.Wired() {
+			return err
+		}
+		return c.m.networks.Rename(ctx, c.id, old, name)
+	}))
 }
 
 // RemoveOptions say how far a removal goes.
@@ -324,6 +314,23 @@ func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
 		return err
 	}
 	defer alive.Release()
+	return c.locked(ctx, func(rec *record.Container) error {
+		if s, err := c.m.root.JudgeHeld(c.id); err == nil && s.Lost {
+			if err := recovery.Clear(context.WithoutCancel(ctx), c.m.root, rec); err != nil {
+				return err
+			}
+		}
+		empty, err := recovery.Remove(ctx, c.m.root, rec, opts.Volumes || rec.AutoRemove)
+		if err != nil {
+			return err
+		}
+		return empty()
+	})
+}
+
+// locked does something with the container's record while nobody else changes
+// it.
+func (c *Container) locked(ctx context.Context, f func(*record.Container) error) error {
 	l, err := c.m.root.Lock(ctx, c.id)
 	if err != nil {
 		return err
@@ -333,14 +340,5 @@ func (c *Container) remove(ctx context.Context, opts *RemoveOptions) error {
 	if err != nil {
 		return err
 	}
-	if s, err := c.m.root.JudgeHeld(c.id); err == nil && s.Lost {
-		if err := recovery.Clear(context.WithoutCancel(ctx), c.m.root, rec); err != nil {
-			return err
-		}
-	}
-	empty, err := recovery.Remove(ctx, c.m.root, rec, opts.Volumes || rec.AutoRemove)
-	if err != nil {
-		return err
-	}
-	return empty()
+	return f(rec)
 }

@@ -259,7 +259,12 @@ func (c *Container) rewire(ctx context.Context, change func(*record.Container, *
 		default:
 			return err
 		}
-		err = c.rewireHeld(ctx, client, change)
+		err = c.locked(ctx, func(rec *record.Container) error {
+			if err := change(rec, client); err != nil {
+				return err
+			}
+			return c.m.root.SaveQuietly(rec)
+		})
 		if client != nil {
 			client.Close()
 		} else {
@@ -267,22 +272,6 @@ func (c *Container) rewire(ctx context.Context, change func(*record.Container, *
 		}
 		return err
 	}
-}
-
-func (c *Container) rewireHeld(ctx context.Context, client *shim.Client, change func(*record.Container, *shim.Client) error) error {
-	l, err := c.m.root.Lock(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	rec, err := c.m.root.Load(c.id)
-	if err != nil {
-		return err
-	}
-	if err := change(rec, client); err != nil {
-		return err
-	}
-	return c.m.root.SaveQuietly(rec)
 }
 
 // Port returns the address on the host where a published port of the running

@@ -120,16 +120,10 @@ func (c *Container) clearStopped(ctx context.Context, rec *record.Container) err
 	if !rec.Stopped {
 		return nil
 	}
-	l, err := c.m.root.Lock(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	if rec, err = c.m.root.Load(c.id); err != nil {
-		return err
-	}
-	rec.Stopped = false
-	return c.m.root.SaveQuietly(rec)
+	return c.locked(ctx, func(rec *record.Container) error {
+		rec.Stopped = false
+		return c.m.root.SaveQuietly(rec)
+	})
 }
 
 // image makes sure that what the container's root is made of is there.

@@ -69,8 +69,8 @@ func (c *Container) updateOnce(ctx context.Context, o *UpdateOptions) error {
 	alive, err := c.m.root.TryAlive(c.id)
 	if errors.Is(err, flock.ErrHeld) {
 		err = c.ask(ctx, func(client *shim.Client) error { return client.Update(ctx, u) })
-		if err == nil || errors.Is(err, ErrInUse) && c.changed(u.Seq) || errors.Is(err, ErrNotRunning) {
-			return stale(err)
+		if errors.Is(err, ErrInUse) && c.changed(u.Seq) || errors.Is(err, ErrNotRunning) {
+			return errStale
 		}
 		return err
 	}
@@ -78,29 +78,15 @@ func (c *Container) updateOnce(ctx context.Context, o *UpdateOptions) error {
 		return err
 	}
 	defer alive.Release()
-	l, err := c.m.root.Lock(ctx, c.id)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	rec, err := c.m.root.Load(c.id)
-	if err != nil {
-		return err
-	}
-	if rec.Seq != u.Seq {
-		return errStale
-	}
-	if rec.Restart = u.Restart; u.Limits != nil {
-		rec.Update = u.Limits
-	}
-	return c.m.root.Save(ctx, rec, "update", nil)
-}
-
-func stale(err error) error {
-	if err != nil {
-		return errStale
-	}
-	return nil
+	return c.locked(ctx, func(rec *record.Container) error {
+		if rec.Seq != u.Seq {
+			return errStale
+		}
+		if rec.Restart = u.Restart; u.Limits != nil {
+			rec.Update = u.Limits
+		}
+		return c.m.root.Save(ctx, rec, "update", nil)
+	})
 }
 
 func (c *Container) changed(seq uint64) bool {
