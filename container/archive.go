@@ -95,7 +95,7 @@ func (t *tree) archive(ctx context.Context, w io.Writer, l *located, as string) 
 }
 
 // stream runs write beside its reader. Close ends it and waits.
-func (c *Container) stream(ctx context.Context, release func() error, write func(context.Context, io.Writer) error) io.ReadCloser {
+func (c *Container) stream(ctx context.Context, release func() error, write func(context.Context, io.Writer) error) *tarStream {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
 	s := &tarStream{PipeReader: r, cancel: cancel, ended: make(chan struct{})}
@@ -103,7 +103,7 @@ func (c *Container) stream(ctx context.Context, release func() error, write func
 	go func() {
 		defer close(s.ended)
 		defer stop()
-		err := errors.Join(write(ctx, w), release())
+		err := errors.Join(write(ctx, &counter{Writer: w, n: &s.size}), release())
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -116,6 +116,19 @@ type tarStream struct {
 	*io.PipeReader
 	cancel context.CancelFunc
 	ended  chan struct{}
+	size   int64 // of what was read, in bytes; after Close
+}
+
+// counter counts what is written.
+type counter struct {
+	io.Writer
+	n *int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	*c.n += int64(n)
+	return n, err
 }
 
 // Close ends the stream. What keeps the container's root open is gone then.

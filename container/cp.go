@@ -65,19 +65,18 @@ func (c *Container) copyTo(ctx context.Context, src, dst string, opts *CopyOptio
 	if err != nil {
 		return 0, err
 	}
-	var n int64
 	r := c.stream(ctx, func() error { return nil }, func(ctx context.Context, w io.Writer) error {
 		return archive.Create(ctx, w, filepath.Dir(from.real), &archive.CreateOptions{Path: filepath.Base(from.real), As: as})
 	})
-	defer r.Close()
-	err = t.extract(ctx, dir, &counter{Reader: r, n: &n}, &ExtractOptions{CopyUIDGID: opts.Archive})
-	return n, err
+	err = t.extract(ctx, dir, r, &ExtractOptions{CopyUIDGID: opts.Archive})
+	r.Close() // what reads ahead may still be at it
+	return r.size, err
 }
 
 // end is one end of a copy.
 type end struct {
 	asked  string // as given, absolute, with "/" or "/." at its end
-	real   string // without symbolic links; of the destination: with those before it
+	real   string // of a local source: without symbolic links, but for a last one that is copied itself
 	exists bool
 	dir    bool
 }
@@ -108,7 +107,7 @@ func (t *tree) destination(name string) (*end, error) {
 	}
 	st, err := t.Lstat(real)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err != nil && errors.Is(cause(err), fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		if real != path.Clean(to.asked) && !asserts(to.asked) {
 			to.asked = real // a link to what does not exist yet
 		}
@@ -194,11 +193,10 @@ func (c *Container) copyFrom(ctx context.Context, src, dst string, opts *CopyOpt
 	if !opts.Archive {
 		o.MapID = func(int, int) (int, int, error) { return os.Geteuid(), os.Getegid(), nil }
 	}
-	var n int64
 	r := c.stream(ctx, func() error { return nil }, func(ctx context.Context, w io.Writer) error { return t.archive(ctx, w, l, as) })
-	defer r.Close()
-	_, err = archive.Apply(ctx, filepath.FromSlash(dir), &counter{Reader: r, n: &n}, o)
-	return n, err
+	_, err = archive.Apply(ctx, filepath.FromSlash(dir), r, o)
+	r.Close()
+	return r.size, err
 }
 
 // localDestination looks at where something is copied to. Its directory must
@@ -236,16 +234,4 @@ func localDestination(name string) (*end, error) {
 		return nil, fault.Invalid("the directory %s does not exist on this machine", filepath.Dir(abs))
 	}
 	return to, nil
-}
-
-// counter counts what is read.
-type counter struct {
-	io.Reader
-	n *int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	*c.n += int64(n)
-	return n, err
 }

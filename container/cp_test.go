@@ -340,3 +340,25 @@ func TestCopyEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A copy that fails early leaves nobody behind who still reads it.
+func TestCopyFailsEarly(t *testing.T) {
+	b := newBench(t)
+	c := b.create(t, Spec{}, "pause")
+	src, other := t.TempDir(), t.TempDir()
+	makeTree(t, src, "s/")
+	if err := os.WriteFile(filepath.Join(src, "s", "big"), make([]byte, 32<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	makeTree(t, other, "d/s")
+	if _, err := c.CopyTo(t.Context(), other+"/d", "/d", nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		n, err := c.CopyTo(t.Context(), src+"/s", "/d", nil)
+		is(t, err, fs.ErrInvalid)
+		if n >= 32<<20 {
+			t.Errorf("%d bytes were copied", n)
+		}
+	}
+}
