@@ -135,3 +135,34 @@ func TestHealthOfImages(t *testing.T) {
 		t.Error("probes of a container without a check")
 	}
 }
+
+// Who stands still for a commit cannot answer, and is not ill.
+func TestHealthWhileHeld(t *testing.T) {
+	b := newBench(t)
+	for name, h := range map[string]Health{"shell": {Shell: "true"}, "http": {HTTP: "http://localhost:80/"}} {
+		t.Run(name, func(t *testing.T) {
+			h.Timeout = 500 * time.Millisecond
+			h := often(h)
+			h.Retries = 1
+			c := b.start(t, Spec{Health: h, Networks: []network.Endpoint{{Network: network.None}}}, "http", ":80", "fine")
+			eventually(t, "health", func() bool { i := inspect(t, c); return i.Health != nil && i.Health.Status == Healthy })
+			for range 2 {
+				held, err := c.freeze(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(h.Timeout * 3 / 2) // a probe that was under way fails
+				if i := inspect(t, c); i.Health.Status != Healthy {
+					t.Errorf("held: %+v", i.Health)
+				}
+				held.Close()
+				time.Sleep(20 * time.Millisecond) // a command's end is seen now
+				for _, p := range inspect(t, c).Health.Log {
+					if p.Code != 0 {
+						t.Errorf("it counted %+v", p)
+					}
+				}
+			}
+		})
+	}
+}

@@ -40,11 +40,12 @@ func (s *shim) watchHealth(over <-chan struct{}) {
 			return
 		case <-time.After(pause):
 		}
-		if s.frozen() {
+		before, frozen := s.freezes()
+		if frozen {
 			continue // it cannot answer
 		}
 		p := s.probe(h)
-		if p.Code != 0 && s.frozen() {
+		if after, _ := s.freezes(); p.Code != 0 && after != before {
 			continue // nor could it
 		}
 		select {
@@ -67,12 +68,12 @@ func (s *shim) watchHealth(over <-chan struct{}) {
 	}
 }
 
-// frozen says whether the container's processes stand still: paused, or held
-// while their files are copied.
-func (s *shim) frozen() bool {
+// freezes says how often the container's processes were made to stand still,
+// by a pause or while their files are copied, and whether they do now.
+func (s *shim) freezes() (n int, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.run.Status != record.Running || s.holds > 0
+	return s.frozen, s.run.Status != record.Running || s.holds > 0
 }
 
 // judgeHealth adds a probe to the log and says what follows from it.

@@ -33,6 +33,7 @@ func (s *shim) hold() error {
 		return err
 	}
 	s.holds++
+	s.frozen++
 	return nil
 }
 

@@ -374,6 +374,9 @@ func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Con
 		if err := f(s.box); err != nil {
 			return err
 		}
+		if to == record.Paused {
+			s.frozen++
+		}
 		step.At(action + ".done")
 		return s.root.SetStatus(context.Background(), s.current(), s.run, to, action)
 	})

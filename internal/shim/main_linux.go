@@ -83,6 +83,7 @@ type shim struct {
 	stop    bool // a caller asked it to stop: policies do not restart it
 	owners  int
 	holds   int                      // clients for which its processes are frozen, status or not
+	frozen  int                      // how often they were, for one client or by a pause
 	caps    *specs.LinuxCapabilities // as compiled, for execs
 	ownHome bool                     // HOME is set in the container's own environment
 
