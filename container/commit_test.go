@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/amphora-go/amphora/image"
+	"github.com/amphora-go/amphora/internal/cgroup"
 	"github.com/amphora-go/amphora/internal/journal"
 	"github.com/amphora-go/amphora/volume"
 )
@@ -191,6 +192,23 @@ func TestCommitEdges(t *testing.T) {
 	}
 }
 
+// freezerOf reads the state in the files of cgroup v1 or v2.
+func freezerOf(t *testing.T, c *Container) string {
+	t.Helper()
+	rec, err := c.m.root.Load(c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := cgroup.Read(rec.Cgroup, "freezer.state")
+	if err != nil {
+		v, err = cgroup.Read(rec.Cgroup, "cgroup.freeze")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // A paused container stays paused, and one that is killed while its files are
 // copied dies.
 func TestCommitHolds(t *testing.T) {
@@ -213,6 +231,16 @@ func TestCommitHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
+	// Nobody thaws it meanwhile, but to end it.
+	if err := c.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := freezerOf(t, c); got != "FROZEN" && got != "1" {
+		t.Errorf("the held container is %s after a resume", got)
+	}
 	if err := c.Signal(t.Context(), "SIGKILL"); err != nil {
 		t.Fatal(err)
 	}

@@ -358,7 +358,12 @@ func (s *shim) pause() error {
 }
 
 func (s *shim) resume() error {
-	return s.freeze(record.Paused, record.Running, "unpause", (*runtime.Container).Resume)
+	return s.freeze(record.Paused, record.Running, "unpause", func(b *runtime.Container) error {
+		if s.holds > 0 {
+			return nil // they go on when their files are copied
+		}
+		return b.Resume()
+	})
 }
 
 func (s *shim) freeze(from, to record.Status, action string, f func(*runtime.Container) error) error {
