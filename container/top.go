@@ -130,16 +130,13 @@ func psArguments(args []string) ([]psColumn, error) {
 	}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		switch list, isList := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(arg, "-e"), "-A"), "-o"); {
+		list, isList := strings.CutPrefix(strings.Replace(arg, "-eo", "-o", 1), "-o")
+		switch {
 		case arg == "-ef" || arg == "-f" || arg == "-e" || arg == "-A" || arg == "ef":
 		case arg == "aux" || arg == "-aux" || arg == "u":
 			columns = named("user", "pid", "%cpu", "%mem", "vsz", "rss", "tty", "stat", "start", "time", "args")
-		case isList || strings.HasPrefix(arg, "-eo") || arg == "o":
-			list = strings.TrimPrefix(strings.TrimPrefix(list, "o"), "=")
-			if arg == "o" {
-				list = ""
-			}
-			if list == "" {
+		case isList || arg == "o":
+			if list = strings.TrimPrefix(list, "="); list == "" || arg == "o" {
 				if i++; i == len(args) {
 					return nil, fault.Invalid("ps %s: give columns, such as pid,args", arg)
 				}
