@@ -39,50 +39,54 @@ func Changes(ctx context.Context, dir string, lowers []string, opts *ChangesOpti
 		return nil, fault.Opaque(err)
 	}
 	defer c.base.close()
-	if _, err := c.dir(root, "."); err != nil {
+	if _, _, err := c.dir(root, "."); err != nil {
 		return nil, fault.Opaque(err)
 	}
 	return c.out, nil
 }
 
 // dir compares a directory with the one in the layers, if there is one. The
-// answer is whether something was added to it or deleted from it.
-func (c *differ) dir(fd int, p string) (changed bool, err error) {
+// answer is whether something was added to it or deleted from it, and whether
+// something in it was left out: then its time says nothing.
+func (c *differ) dir(fd int, p string) (changed, skipped bool, err error) {
 	if err := c.ctx.Err(); err != nil {
-		return false, err
+		return false, false, err
 	}
 	list, err := names(fd)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	was, err := c.base.lookup(p)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
+	slices.Sort(list)
 	gone, err := c.unseen(fd, p, was, list)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
+	slices.Sort(gone)
 	all := append(list, gone...)
 	slices.Sort(all)
 	for _, name := range all {
 		q := join(p, name)
 		if c.opts.Skip != nil && c.opts.Skip(q) {
+			skipped = true
 			continue
 		}
-		kind := ChangeKind(0)
-		if slices.Contains(gone, name) {
-			kind = Deleted
+		kind := Deleted
+		if _, is := slices.BinarySearch(gone, name); is {
 			c.out = append(c.out, Change{q, Deleted})
 		} else if kind, err = c.entry(fd, name, q); err != nil {
-			return false, err
+			return false, false, err
 		}
 		changed = changed || kind == Added || kind == Deleted
 	}
-	return changed, nil
+	return changed, skipped, nil
 }
 
-// unseen are the names of a directory of the layers that the tree has not.
+// unseen are the names of a directory of the layers that the tree, whose names
+// are sorted, has not.
 func (c *differ) unseen(fd int, p string, was *node, list []string) ([]string, error) {
 	if was.kind != kindDir {
 		return nil, nil
@@ -94,7 +98,7 @@ func (c *differ) unseen(fd int, p string, was *node, list []string) ([]string, e
 		}
 	}
 	before, err := c.base.names(p, was)
-	return slices.DeleteFunc(before, func(n string) bool { return slices.Contains(list, n) }), err
+	return slices.DeleteFunc(before, func(n string) bool { _, is := slices.BinarySearch(list, n); return is }), err
 }
 
 func (c *differ) entry(dir int, name, q string) (ChangeKind, error) {
@@ -136,22 +140,15 @@ func (c *differ) entry(dir int, name, q string) (ChangeKind, error) {
 		return 0, err
 	}
 	defer unix.Close(fd)
-	changed, err := c.dir(fd, q)
+	changed, skipped, err := c.dir(fd, q)
 	if err != nil {
 		return 0, err
 	}
-	if was.kind == kindDir && !changed && sameMeta(&st, &was.st, c.opts.Skip != nil && c.skipsBelow(fd, q)) {
+	if was.kind == kindDir && !changed && sameMeta(&st, &was.st, skipped) {
 		c.out = slices.Delete(c.out, at, at+1)
 		kind = 0
 	}
 	return kind, nil
-}
-
-// skipsBelow says whether something in the directory is left out: then its
-// time says nothing.
-func (c *differ) skipsBelow(fd int, q string) bool {
-	list, _ := names(fd)
-	return slices.ContainsFunc(list, func(n string) bool { return c.opts.Skip(join(q, n)) })
 }
 
 // file says what became of what is no directory. What is in the top layer of
