@@ -32,7 +32,8 @@ type CommitOptions struct {
 // more layer that holds what the container changed in its root file system,
 // volumes excluded, and with the configuration that it was created with. Its
 // processes are frozen while files are copied, and go on also if this process
-// is killed. The same changes make the same layer. On failure nothing stays.
+// is killed. The same changes make the same layer. On failure nothing stays, but
+// for the image if all that could not be written is the container's own event.
 func (c *Container) Commit(ctx context.Context, opts *CommitOptions) (*image.Image, error) {
 	if opts == nil {
 		opts = &CommitOptions{}
