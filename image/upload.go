@@ -29,6 +29,8 @@ const (
 	// commitTimeout is how long a registry may take to answer once it has all
 	// bytes: it may have to copy and to hash them.
 	commitTimeout = 15 * time.Minute
+	// endTimeout is how long a cancelled upload may take to leave nothing behind.
+	endTimeout = 2 * time.Second
 )
 
 // upload is one blob on its way to a registry.
@@ -165,9 +167,13 @@ func (u *upload) attempt(ctx context.Context) error {
 	return u.finish(ctx, f, 0)
 }
 
-// begin opens a session, or finds the blob in another repository.
+// begin opens a session, or finds the blob in another repository. A session
+// whose opening was cut short would stay at the registry, unknown to us: so the
+// request may end after ctx, and the caller ends what it opened.
 func (u *upload) begin(ctx context.Context) (done bool, err error) {
 	at := u.dst.url("blobs", "uploads/")
+	ctx, stop := outlive(ctx, endTimeout)
+	defer stop()
 	for len(u.from) > 0 {
 		from := u.from[0]
 		u.from = u.from[1:]
@@ -374,9 +380,16 @@ func (u *upload) cancel(ctx context.Context) {
 	if at == "" {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer stop()
 	if resp, err := u.dst.do(ctx, http.MethodDelete, at, nil, http.StatusNoContent, http.StatusAccepted, http.StatusOK); err == nil {
 		resp.Body.Close()
 	}
+}
+
+// outlive is ctx with d more time after its end.
+func outlive(ctx context.Context, d time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
 }
