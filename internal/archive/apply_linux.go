@@ -102,7 +102,7 @@ func newApplier(ctx context.Context, dir string, opts *ApplyOptions) (*applier, 
 
 func (a *applier) prepare() error {
 	a.isolated = a.opts.Isolated
-	if a.opts.MapID != nil {
+	if a.opts.MapID != nil && !a.opts.RootImplied {
 		var err error
 		if a.zeroUID, a.zeroGID, err = a.opts.MapID(0, 0); err != nil {
 			return err

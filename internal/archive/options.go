@@ -50,6 +50,9 @@ type ApplyOptions struct {
 	MaxBytes int64
 	// MapID turns the owner of an entry into the owner on disk. Nil keeps it.
 	MapID func(uid, gid int) (int, int, error)
+	// RootImplied leaves directories that no entry describes to user and group
+	// 0, whatever MapID says.
+	RootImplied bool
 }
 
 // Applied is what Apply did. It survives JSON, so that Settle may run in
