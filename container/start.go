@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/layers"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
 	"github.com/amphora-go/amphora/internal/shim"
@@ -138,9 +138,7 @@ func (c *Container) image(ctx context.Context, rec *record.Container) error {
 // synced when the machine lost power were thrown away.
 func (c *Container) layers(ctx context.Context, rec *record.Container) error {
 	for _, chain := range rec.Layers {
-		// A pending layer may be of an earlier boot, and so not what it should be.
-		layer := filepath.Join(c.m.root.Dir, "layers", chain)
-		if exists(filepath.Join(layer, "diff")) && !exists(filepath.Join(layer, "pending")) {
+		if layers.Settled(c.m.root.Dir, chain) {
 			continue
 		}
 		img, err := c.m.images.Get(ctx, rec.ImageID)

@@ -26,13 +26,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/journal"
+	"github.com/amphora-go/amphora/internal/layers"
 	"github.com/amphora-go/amphora/internal/proc"
 )
 
@@ -261,14 +261,10 @@ func (r *Root) Path(id string, name ...string) string {
 	return filepath.Join(append([]string{r.Containers(), id}, name...)...)
 }
 
-// Layers are the directories of an image's layers, which are given by their
-// chain ids from bottom to top: the topmost first, as an overlay takes them.
+// Layers are the directories of layers, which are given by their names from
+// bottom to top: the topmost first and each once, as an overlay takes them.
 func (r *Root) Layers(chains []string) []string {
-	dirs := make([]string, 0, len(chains))
-	for _, chain := range slices.Backward(chains) {
-		dirs = append(dirs, filepath.Join(r.Dir, "layers", chain, "diff"))
-	}
-	return dirs
+	return layers.Trees(r.Dir, chains)
 }
 
 func (r *Root) alive(id string) string { return r.Path(id, "alive") }

@@ -26,11 +26,11 @@ type CollectOptions struct {
 // Collected is what Collect removed.
 type Collected struct {
 	Blobs  []digest.Digest
-	Layers []string // chain ids
+	Layers []string // their names: chain ids, and those of layers that builds made
 }
 
-// Collect removes blobs and layers that no name, container or live lease
-// needs, downloads and working files that nobody works on, and what an earlier
+// Collect removes blobs and layers that no name, container, record of a build
+// or live lease needs, downloads and working files that nobody works on, and what an earlier
 // Collect left. Only marking and renaming happen under the lock that users of
 // the store wait for; deleting comes after.
 func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/layers"
 )
 
 // CheckDigest refuses everything but a well-formed sha256 digest. It stands
@@ -25,17 +26,7 @@ func CheckDigest(d digest.Digest) error {
 	return nil
 }
 
-func isHex(s string) bool {
-	if len(s) != 2*sha256.Size {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func isHex(s string) bool { return layers.IsName(s) }
 
 // encoded is the hex part of a digest that was checked.
 func encoded(d digest.Digest) string { return strings.TrimPrefix(string(d), "sha256:") }

@@ -6,23 +6,32 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/fault"
-	"github.com/amphora-go/amphora/internal/proc"
+	"github.com/amphora-go/amphora/internal/layers"
 )
 
 // LayerMeta is what is known about an unpacked layer besides its tree.
 type LayerMeta struct {
-	Version int           `json:"version"`
-	Diff    digest.Digest `json:"diffID"`
-	// Parent is the chain id below, empty for the lowest layer.
+	Version int `json:"version"`
+	// Diff is the digest of the layer's plain tar, and Tar the size of that in
+	// bytes. Both are empty for a layer that a build made, until DiffID is asked;
+	// Tar also if an older version unpacked the layer.
+	Diff digest.Digest `json:"diffID,omitempty"`
+	Tar  int64         `json:"tarSize,omitempty"`
+	// Parent is the chain id below, empty for the lowest layer of an image and
+	// for layers that no image has under this name.
 	Parent string `json:"parent,omitempty"`
+	// Same is the name of the layer whose files this one shares: its own "diff"
+	// is a symbolic link. A layer that is shared has files of its own.
+	Same string `json:"same,omitempty"`
 	// Size is the sum of the sizes of regular files, each hard link once.
 	Size int64 `json:"size"`
+	// Disk is what the files take up on disk, in bytes; 0: not measured.
+	Disk int64 `json:"disk,omitempty"`
 }
 
 const layerVersion = 1
@@ -32,34 +41,67 @@ func (s *Store) layerLock(chain string) string { return s.path("layers", ".lock"
 
 // LayerDir is the tree of an unpacked layer, whether it is there or not. What
 // lies in it came from an image: nothing may follow its symlinks.
-func (s *Store) LayerDir(chain string) string { return s.path("layers", chain, "diff") }
+func (s *Store) LayerDir(chain string) string { return layers.Tree(s.root, chain) }
+
+// Lowers are the trees of layers given from bottom to top: the topmost first
+// and each once, as an overlay takes them. The caller has leased the layers and
+// knows that they are there.
+func (s *Store) Lowers(names []string) ([]string, error) {
+	for _, n := range names {
+		if !isHex(n) {
+			return nil, badLayer(n)
+		}
+	}
+	return layers.Trees(s.root, names), nil
+}
+
+func badLayer(name string) error {
+	return fault.Invalid("layer %q: want 64 lower-case hex digits", name)
+}
 
 // Layer reads what is known about an unpacked layer. The bool is false when
 // there is none, or when it was never synced before the machine went down:
 // then its content cannot be trusted, and Unpack makes it again.
 func (s *Store) Layer(chain string) (LayerMeta, bool, error) {
+	m, _, ok, err := s.layer(chain)
+	if err != nil || !ok {
+		return m, false, err
+	}
+	if m.Same != "" {
+		// Its files are another's, which has files of its own.
+		_, _, ok, err = s.layer(m.Same)
+		return m, ok, err
+	}
+	if m.Diff == "" || m.Tar == 0 {
+		s.recall(chain, &m)
+	}
+	return m, true, nil
+}
+
+// layer is Layer without a look at what stands elsewhere.
+func (s *Store) layer(chain string) (LayerMeta, pendingState, bool, error) {
 	var m LayerMeta
 	if !isHex(chain) {
-		return m, false, fault.Invalid("layer %q: want 64 lower-case hex digits", chain)
+		return m, pendingNot, false, badLayer(chain)
 	}
 	data, err := os.ReadFile(s.path("layers", chain, "meta.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return m, false, nil
+		return m, pendingNot, false, nil
 	}
 	if err != nil {
-		return m, false, fault.Opaque(err)
+		return m, pendingNot, false, fault.Opaque(err)
 	}
 	state, err := s.pending(chain)
 	if err != nil || state == pendingStale {
-		return m, false, err // also when the layer's meta is torn
+		return m, state, false, err // also when the layer's meta is torn
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return m, false, fault.Opaque(fmt.Errorf("layer %s is damaged: %w; remove the image and pull it again", chain, err))
+		return m, state, false, fault.Opaque(fmt.Errorf("layer %s is damaged: %w; remove the image and pull it again", chain, err))
 	}
 	if m.Version > layerVersion {
-		return m, false, fault.Unsupported("layer %s has version %d, this program reads up to %d: update it", chain, m.Version, layerVersion)
+		return m, state, false, fault.Unsupported("layer %s has version %d, this program reads up to %d: update it", chain, m.Version, layerVersion)
 	}
-	return m, true, nil
+	return m, state, true, nil
 }
 
 // MissingLayers returns those chain ids that must be unpacked before use.
@@ -73,32 +115,6 @@ func (s *Store) MissingLayers(chains []string) ([]string, error) {
 		}
 	}
 	return missing, nil
-}
-
-type pendingState int
-
-const (
-	pendingNot   pendingState = iota // synced
-	pendingNow                       // of this boot: the page cache has it
-	pendingStale                     // of another boot
-)
-
-func (s *Store) pending(chain string) (pendingState, error) {
-	data, err := os.ReadFile(s.path("layers", chain, "pending"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return pendingNot, nil
-	}
-	if err != nil {
-		return pendingNot, fault.Opaque(err)
-	}
-	boot, err := proc.BootID()
-	if err != nil {
-		return pendingNot, fault.Opaque(err)
-	}
-	if strings.TrimSpace(string(data)) == boot {
-		return pendingNow, nil
-	}
-	return pendingStale, nil
 }
 
 // discardLayer is called with the layer's lock held.
@@ -117,46 +133,11 @@ func (s *Store) discardLayer(chain string) error {
 // it is not synced. The layer's lock is held.
 func (s *Store) publishLayer(dir, chain string, m LayerMeta) error {
 	m.Version = layerVersion
-	boot, err := proc.BootID()
-	if err != nil {
-		return s.trouble(err)
-	}
-	if err := os.WriteFile(dir+"/pending", []byte(boot+"\n"), 0o600); err != nil {
-		return s.trouble(err)
+	if err := s.MarkPending(dir, ""); err != nil {
+		return err
 	}
 	if err := atomicfile.WriteJSON(dir+"/meta.json", m, 0o600, false); err != nil {
 		return s.trouble(err)
 	}
 	return s.trouble(os.Rename(dir, s.layerPath(chain)))
-}
-
-// SyncLayers makes the layers survive power loss and takes their marks away.
-// It goes on in the background, see Wait.
-func (s *Store) SyncLayers(chains []string) {
-	// The directories are held open: a mark is taken only from the very layer
-	// that was there before the sync.
-	var roots []*os.Root
-	for _, c := range chains {
-		if state, err := s.pending(c); err != nil || state != pendingNow {
-			continue
-		}
-		if r, err := os.OpenRoot(s.layerPath(c)); err == nil {
-			roots = append(roots, r)
-		}
-	}
-	if len(roots) == 0 {
-		return
-	}
-	s.background.Go(func() {
-		err := syncTree(s.path("layers"))
-		for _, r := range roots {
-			if err == nil {
-				r.Remove("pending")
-			}
-			r.Close()
-		}
-		if err != nil {
-			s.logger().Warn("store: new layers not synced yet", "err", err)
-		}
-	})
 }

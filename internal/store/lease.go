@@ -27,6 +27,7 @@ type Lease struct {
 
 	mu     sync.Mutex // guards what follows
 	names  map[string]bool
+	there  map[string]bool // layers that Have found: leased, they stay
 	dir    string
 	closed bool
 }

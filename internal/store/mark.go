@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -40,7 +42,17 @@ func (s *Store) mark() (*marks, error) {
 	if err := m.containers(); err != nil {
 		return nil, err
 	}
-	return m, m.leases()
+	if err := m.records(); err != nil {
+		return nil, err
+	}
+	if err := m.leases(); err != nil {
+		return nil, err
+	}
+	// A layer without files of its own needs those of the one that has them.
+	for _, name := range s.withTargets(slices.Collect(maps.Keys(m.layers))) {
+		m.layers[name] = true
+	}
+	return m, nil
 }
 
 func (m *marks) name(file string) error {

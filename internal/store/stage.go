@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,10 +19,22 @@ import (
 // is known or certain which layer it is.
 type StagedLayer struct {
 	Diff  digest.Digest // of the plain tar
+	Plain int64         // size of the plain tar
 	Bytes int64         // content of regular files
 
 	dir     string // has diff/
 	applied *archive.Applied
+}
+
+// summed counts and hashes what is written to it.
+type summed struct {
+	hash hash.Hash
+	n    int64
+}
+
+func (s *summed) Write(p []byte) (int, error) {
+	s.n += int64(len(p))
+	return s.hash.Write(p)
 }
 
 func (st *StagedLayer) tree() string { return filepath.Join(st.dir, "diff") }
@@ -57,8 +70,8 @@ func (s *Store) stage(ctx context.Context, l *Lease, r io.Reader, opts *archive.
 			st.remove()
 		}
 	}()
-	hash := sha256.New()
-	plain, _, err := archive.DecompressTee(r, hash)
+	sum := &summed{hash: sha256.New()}
+	plain, _, err := archive.DecompressTee(r, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +87,7 @@ func (s *Store) stage(ctx context.Context, l *Lease, r io.Reader, opts *archive.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, err
 	}
-	st.Diff, st.Bytes = fromSum(hash.Sum(nil)), st.applied.Bytes
+	st.Diff, st.Plain, st.Bytes = fromSum(sum.hash.Sum(nil)), sum.n, st.applied.Bytes
 	if len(st.applied.SkippedXattrs) > 0 {
 		s.logger().Warn("store: extended attributes of a layer cannot be kept here", "layer", st.Diff, "names", st.applied.SkippedXattrs)
 	}
@@ -100,7 +113,7 @@ func (s *Store) FinishLayer(ctx context.Context, l *Lease, st *StagedLayer) (str
 	if err := s.discardLayer(chain); err != nil {
 		return "", err
 	}
-	if err := s.publishLayer(st.dir, chain, LayerMeta{Diff: st.Diff, Size: st.Bytes}); err != nil {
+	if err := s.publishLayer(st.dir, chain, LayerMeta{Diff: st.Diff, Size: st.Bytes, Tar: st.Plain}); err != nil {
 		return "", err
 	}
 	step.At("unpack.renamed")

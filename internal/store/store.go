@@ -6,10 +6,16 @@
 //	Root/tmp/ID/              working files of that lease; garbage as soon as the lease is dead
 //	Root/blobs/sha256/HEX     compressed layers, manifests, configs; verified before they get this name
 //	Root/blobs/partial/HEX{,.lock}   an unfinished download and the lock of whoever goes on with it
-//	Root/layers/CHAIN/        diff/ (the tree), meta.json, pending (the boot in which it was not yet synced)
-//	Root/layers/.lock/CHAIN   held by whoever unpacks that layer
+//	Root/layers/NAME/         diff/ (the tree), meta.json, pending (the boot in which it was not yet synced),
+//	                          tar.json (digest and size of the plain tar, if it was asked for later)
+//	Root/layers/.lock/NAME    held by whoever unpacks that layer
+//	Root/build/               the cache of builds; its records keep layers, see internal/build/cache
 //	Root/images/NAME.json     one file for each name, see Name; names.lock orders their changes
 //	Root/trash/ID/            renamed away by the collector, deleted after its lock was released
+//
+// A layer that came with an image is called by its chain id, one that a build
+// made has a random name. When that becomes part of an image, the chain id is a
+// second name: a layer whose diff is a symbolic link to the other's, see Share.
 //
 // Lock order: images/names.lock, then a layer's lock (an upper layer's before
 // those below it), then gc.lock. Nobody waits for one while holding a later one.
@@ -41,8 +47,11 @@ type Store struct {
 	root, state string
 	journal     *journal.Journal
 
-	mu   sync.Mutex // guards init
+	mu   sync.Mutex // guards what follows
 	init bool       // directories are known to exist
+
+	unsynced []*os.Root // layers that a sync will take the marks from
+	syncing  bool       // one is under way
 
 	background sync.WaitGroup // syncs of new layers
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/amphora-go/amphora/internal/archive"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/layers"
 	"github.com/amphora-go/amphora/internal/step"
 )
 
@@ -156,7 +157,7 @@ func (u *unpacker) layer(ctx context.Context, i int, below <-chan struct{}) erro
 		}
 	}
 	step.At("unpack.settled")
-	m := LayerMeta{Diff: st.Diff, Size: st.Bytes}
+	m := LayerMeta{Diff: st.Diff, Size: st.Bytes, Tar: st.Plain}
 	if i > 0 {
 		m.Parent = u.img.Layers[i-1].Chain
 	}
@@ -224,9 +225,5 @@ func (u *unpacker) applyOnce(ctx context.Context, i int, opts *archive.ApplyOpti
 
 // lowers are the trees below layer i, topmost first.
 func (u *unpacker) lowers(i int) []string {
-	var dirs []string
-	for k := i - 1; k >= 0; k-- {
-		dirs = append(dirs, u.s.LayerDir(u.img.Layers[k].Chain))
-	}
-	return dirs
+	return layers.Trees(u.s.root, u.img.Chains()[:i])
 }
