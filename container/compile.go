@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"path"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/jail"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/network"
 	"github.com/amphora-go/amphora/volume"
@@ -81,7 +81,7 @@ func compile(spec *Spec, f *facts) (*compiled, error) {
 		Process:  p,
 		Root:     &specs.Root{Readonly: spec.Security.ReadOnly},
 		Hostname: hostname(spec, f, mode), Domainname: spec.Domainname,
-		Linux: &specs.Linux{Namespaces: namespaces(mode, f.host.unified)},
+		Linux: &specs.Linux{Namespaces: jail.Namespaces(mode != network.Host, f.host.unified)},
 	}
 	c := &compiled{rec: new(record.Container), cfg: &record.Config{OCI: oci}, seccomp: spec.Security.Seccomp, init: spec.Init}
 	confine(spec, oci)
@@ -212,7 +212,7 @@ func process(spec *Spec, img *image.RunConfig, f *facts) (*specs.Process, error)
 }
 
 func environment(spec *Spec, img *image.RunConfig, f *facts) []string {
-	env := []string{defaultPath, "HOSTNAME=" + hostname(spec, f, mode(spec, f))}
+	env := []string{jail.Path, "HOSTNAME=" + hostname(spec, f, mode(spec, f))}
 	if spec.TTY {
 		env = append(env, "TERM=xterm")
 	}
@@ -226,25 +226,12 @@ func environment(spec *Spec, img *image.RunConfig, f *facts) []string {
 	return env
 }
 
-func namespaces(mode string, unified bool) []specs.LinuxNamespace {
-	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}}
-	if mode != network.Host {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace}) // a joined one gets its path at the start
-	}
-	if unified {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace}) // Docker's default on v2 only
-	}
-	return ns
-}
-
 // confine hides what Docker hides.
 func confine(spec *Spec, oci *specs.Spec) {
 	if spec.Security.Privileged || spec.Security.UnmaskPaths {
 		return
 	}
-	oci.Linux.MaskedPaths = slices.Clone(maskedPaths)
-	oci.Linux.ReadonlyPaths = slices.Clone(readonlyPaths)
-	sort.Strings(oci.Linux.MaskedPaths)
+	jail.Mask(oci)
 }
 
 // wordForWord is the Spec as it is kept for Inspect.

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
-	"runtime"
 
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/host"
+	"github.com/amphora-go/amphora/internal/jail"
 	"github.com/amphora-go/amphora/internal/proc"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/recovery"
-	"github.com/amphora-go/amphora/internal/seccomp"
 	"github.com/amphora-go/amphora/internal/volumes"
 	"github.com/amphora-go/amphora/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -266,25 +264,15 @@ func (d *draft) secure(ctx context.Context, c *compiled, customize func(*specs.S
 		c.rec.Command, c.rec.TTY = c.cfg.OCI.Process.Args, c.cfg.OCI.Process.Terminal
 	}
 	profile, c.cfg.OCI.Linux.Seccomp = c.cfg.OCI.Linux.Seccomp, nil
-	if profile == nil {
-		return nil
-	}
-	c.cfg.Seccomp, err = seccomp.Cached(ctx, filepath.Join(d.m.root.Dir, "seccomp"), profile, runtime.GOARCH)
+	c.cfg.Seccomp, err = jail.Filter(ctx, d.m.root.Dir, profile)
 	return err
 }
 
 func (d *draft) profile(c *compiled) (*specs.LinuxSeccomp, error) {
-	switch {
-	case c.seccomp == Unconfined || d.spec.Security.Privileged && c.seccomp == "":
+	if d.spec.Security.Privileged && c.seccomp == "" {
 		return nil, nil
-	case c.seccomp == "":
-		return seccomp.Default(c.cfg.OCI)
 	}
-	p, err := seccomp.Parse([]byte(c.seccomp), c.cfg.OCI)
-	if err != nil {
-		return nil, fault.Invalid("seccomp profile: %w", err)
-	}
-	return p, nil
+	return jail.Profile(c.cfg.OCI, c.seccomp)
 }
 
 // sane checks what a Customize function may have broken.

@@ -259,3 +259,5 @@ func checkInitFDs(t *testing.T, pid int) {
 		}
 	}
 }
+
+func ptr[T any](v T) *T { return &v }

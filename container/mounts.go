@@ -10,6 +10,7 @@ import (
 
 	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/jail"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/network"
 	"github.com/amphora-go/amphora/volume"
@@ -39,7 +40,7 @@ func mounts(spec *Spec, f *facts, c *compiled) error {
 	sort.SliceStable(own, func(i, j int) bool {
 		return strings.Count(own[i].Destination, "/") < strings.Count(own[j].Destination, "/")
 	})
-	all := slices.DeleteFunc(baseMounts(spec), func(m specs.Mount) bool { return targets[m.Destination] })
+	all := slices.DeleteFunc(jail.Mounts(spec.Security.Privileged, spec.Resources.ShmSize), func(m specs.Mount) bool { return targets[m.Destination] })
 	all = append(all, etc(f, c, targets)...)
 	c.cfg.OCI.Mounts = append(all, own...)
 	c.cfg.OCI.Linux.RootfsPropagation = propagation(f.mounts)

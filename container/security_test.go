@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/amphora-go/amphora/internal/host"
+	"github.com/amphora-go/amphora/internal/jail"
 	"github.com/amphora-go/amphora/internal/reexec"
 )
 
@@ -30,7 +31,7 @@ func capLines(out string) map[string]string {
 func bits(names ...string) string {
 	var set uint64
 	for _, n := range names {
-		set |= 1 << slices.Index(allCaps, "CAP_"+n)
+		set |= 1 << slices.Index(jail.AllCaps, "CAP_"+n)
 	}
 	return fmt.Sprintf("%016x", set)
 }

@@ -1,4 +1,4 @@
-package container
+package jail
 
 import (
 	"strconv"
@@ -11,9 +11,9 @@ import (
 // kernel's own bound (NR_CPUS) is 8192 at most.
 const maxCPU = 8192
 
-// checkList checks a list such as "0-2,4" against what the machine has. When
+// CheckList checks a list such as "0-2,4" against what the machine has. When
 // that is unknown (empty) only its form is checked.
-func checkList(what, list, available string) error {
+func CheckList(what, list, available string) error {
 	want, err := parseList(list)
 	if err != nil {
 		return fault.Invalid("%s %q: give numbers and ranges, such as 0-2,4", what, list)
