@@ -67,8 +67,8 @@ var helpers = map[string][]string{
 	},
 	"internal/shim": {
 		"internal/archive", "internal/atomicfile", "internal/attachment", "internal/boot", "internal/cgroup", "internal/cni", "internal/dns", "internal/fault", "internal/flock",
-		"internal/host", "internal/journal", "internal/logs", "internal/networks", "internal/overlay", "internal/ports", "internal/proc", "internal/record", "internal/reexec",
-		"internal/recovery", "internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
+		"internal/host", "internal/journal", "internal/logs", "internal/networks", "internal/overlay", "internal/pidfd", "internal/ports", "internal/proc", "internal/record", "internal/reexec",
+		"internal/recovery", "internal/rootdir", "internal/runtime", "internal/seccomp", "internal/step", "internal/store", "internal/stream", "internal/volumes",
 		"internal/watch", "internal/wire",
 		"github.com/hashicorp/go-multierror", "github.com/moby/sys/capability", "github.com/moby/sys/user", "github.com/opencontainers/runtime-spec/specs-go", "github.com/sirupsen/logrus",
 		"golang.org/x/sys/unix", "golang.org/x/sync/",

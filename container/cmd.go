@@ -19,6 +19,9 @@ import (
 // LabelCmd marks the containers that a Cmd made.
 const LabelCmd = "amphora.cmd"
 
+// LabelBuild marks the containers in which commands of builds run.
+const LabelBuild = record.LabelBuild
+
 // Cmd runs one command in a container of its own, used as an os/exec.Cmd:
 // fill it in, then Run, Output, or Start and Wait. The container is owned by
 // this Engine, so it ends with this program, and Wait removes it unless Keep

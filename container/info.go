@@ -220,7 +220,9 @@ func (m *Manager) resolve(ctx context.Context, f *Filter) (_ *Filter, ports []ne
 }
 
 // List returns the containers that match, the newest first. Nil matches all.
-// A damaged one is listed as Dead.
+// A damaged one is listed as Dead. Those in which commands of builds run are
+// left out, unless the filter asks for the label LabelBuild: they come and go
+// with the build.
 func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 	ids, err := m.root.IDs()
 	if err != nil {
@@ -253,8 +255,9 @@ func (m *Manager) List(ctx context.Context, f *Filter) ([]*Info, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	_, asked := f.Label[LabelBuild]
 	infos = slices.DeleteFunc(infos, func(i *Info) bool {
-		return i == nil || !f.match(i) || len(ports) > 0 && !i.publishes(ports)
+		return i == nil || i.Labels[LabelBuild] != "" && !asked || !f.match(i) || len(ports) > 0 && !i.publishes(ports)
 	})
 	slices.SortFunc(infos, func(a, b *Info) int { return b.Created.Compare(a.Created) })
 	return infos, nil

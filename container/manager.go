@@ -40,9 +40,9 @@ type Manager struct {
 
 	noOverlay func() bool // replaced by tests
 
-	mu    sync.Mutex // guards what follows
-	owner *owner     // made with the first owned container
-	base  string     // control group of the store, computed once
+	mu    sync.Mutex  // guards what follows
+	owner *shim.Owner // made with the first owned container
+	base  string      // control group of the store, computed once
 }
 
 // New returns the containers of a store that is already open. Programs use
@@ -69,7 +69,7 @@ func (m *Manager) Close() error {
 	o := m.owner
 	m.owner = nil
 	m.leaveGroup()
-	return o.close()
+	return o.Close()
 }
 
 // Container is a handle on one container. It holds nothing but the id, so it

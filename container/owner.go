@@ -2,25 +2,10 @@ package container
 
 import (
 	"context"
-	"errors"
 	"os"
 
-	"github.com/amphora-go/amphora/internal/pidfd"
+	"github.com/amphora-go/amphora/internal/shim"
 )
-
-// owner is this process as supervisors see it: a pipe whose other end we hold,
-// and a descriptor of the process. When either speaks, we are gone.
-type owner struct {
-	ours, theirs *os.File
-	self         *os.File
-}
-
-func (o *owner) close() error {
-	if o == nil {
-		return nil
-	}
-	return errors.Join(o.ours.Close(), o.theirs.Close(), o.self.Close())
-}
 
 // ownerFiles are what a supervisor needs to watch us. One pair serves all
 // containers of a manager.
@@ -28,17 +13,13 @@ func (m *Manager) ownerFiles() ([]*os.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.owner == nil {
-		r, w, err := os.Pipe()
+		o, err := shim.NewOwner()
 		if err != nil {
 			return nil, err
 		}
-		self, err := pidfd.Self()
-		if err != nil {
-			return nil, errors.Join(err, r.Close(), w.Close())
-		}
-		m.owner = &owner{ours: w, theirs: r, self: self}
+		m.owner = o
 	}
-	return []*os.File{m.owner.theirs, m.owner.self}, nil
+	return m.owner.Files(), nil
 }
 
 // Own makes this Engine one of the owners of a running container: it is

@@ -45,6 +45,7 @@ type Container struct {
 	TTY         bool   `json:"tty,omitempty"`
 	Volumes     []Use  `json:"volumes,omitempty"`
 
+	Build  bool    `json:"build,omitempty"`  // the command of a build: it has no name, and lists pass it over
 	Update *Update `json:"update,omitempty"` // of what config.json and spec.json say
 }
 
@@ -134,6 +135,7 @@ type Config struct {
 	Files     Files       `json:"files"`
 	Limits    []Limit     `json:"limits,omitempty"`
 	Health    *Health     `json:"health,omitempty"`
+	Build     *Build      `json:"build,omitempty"`
 }
 
 // Limit is a cgroup value that must be in force, else the start fails:

@@ -155,6 +155,9 @@ func (r *Root) staleName(ctx context.Context, name, holder string) (bool, error)
 
 // release gives a name back if it still is that container's.
 func (r *Root) release(name, id string) {
+	if name == "" {
+		return
+	}
 	if holder, err := os.Readlink(r.namePath(name)); err == nil && holder == id {
 		os.Remove(r.namePath(name))
 	}

@@ -164,6 +164,9 @@ func (r *Root) claim(id string) (*flock.Lock, error) {
 }
 
 func (r *Root) name(ctx context.Context, c *Container) error {
+	if c.Build {
+		return nil
+	}
 	if c.Name != "" {
 		if err := CheckName(c.Name); err != nil {
 			return err

@@ -29,6 +29,7 @@ type LaunchOptions struct {
 	Stdout   *os.File   // write ends of pipes, or nil
 	Stderr   *os.File
 	Restarts int
+	Secrets  *Secrets // of a build's command, or nil
 }
 
 // Started is a supervisor that has started its container.

@@ -41,7 +41,7 @@ func (l *Process) Launch(ctx context.Context, o *LaunchOptions) (*Started, error
 	req := &Request{Hello: &hello, Op: "launch",
 		Streams: Streams{o.Stdin != nil, o.Stdout != nil, o.Stderr != nil},
 		Launch: &Launch{Root: o.Root.Dir, State: o.Root.State, ID: o.ID, RootID: o.Root.ID, Boot: boot, Base: o.Base,
-			Owners: len(o.Owners) / 2, NetNS: o.NetNS != nil, Restarts: o.Restarts, Step: step.Armed()}}
+			Owners: len(o.Owners) / 2, NetNS: o.NetNS != nil, Restarts: o.Restarts, Secrets: o.Secrets, Step: step.Armed()}}
 	files := append([]*os.File{o.Alive}, o.Owners...)
 	files = append(files, present([]*os.File{o.NetNS, o.Stdin, o.Stdout, o.Stderr})...)
 

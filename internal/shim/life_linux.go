@@ -196,6 +196,7 @@ func (s *shim) end(exit *record.Exit, unwired <-chan error) {
 	if err := <-unwired; err != nil {
 		s.unrecorded = true
 	}
+	s.unmountBuild()
 	s.mu.Lock()
 	s.exit = exit
 	s.mu.Unlock()

@@ -66,6 +66,7 @@ type shim struct {
 	socket  *wire.Listener
 	log     logWriter
 	rootfs  string
+	mounted []string // mount points of a build's command, in order
 
 	unrecorded bool // the last exit could not be written: recovery will; for live's goroutine only
 
@@ -276,6 +277,7 @@ func (s *shim) failed(err error) {
 	if uerr := s.unwire(); uerr != nil {
 		err = errors.Join(err, uerr)
 	}
+	s.unmountBuild()
 	exit := &record.Exit{Code: exitCode(err), Error: err.Error(), Finished: time.Now().UTC()}
 	if s.run.Seq > 0 { // "start" was logged already: its end is too
 		if s.root.Exited(context.Background(), s.c, exit, map[string]string{"exitCode": fmt.Sprint(exit.Code)}) == nil {

@@ -79,7 +79,14 @@ type Launch struct {
 	Owners   int        `json:"owners,omitempty"`
 	NetNS    bool       `json:"netns,omitempty"`
 	Restarts int        `json:"restarts,omitempty"`
+	Secrets  *Secrets   `json:"secrets,omitempty"`
 	Step     *step.Plan `json:"step,omitempty"`
+}
+
+// Secrets are what the command of a build may see and no file may hold.
+type Secrets struct {
+	Env   []string `json:"env,omitempty"`   // NAME=value
+	Files [][]byte `json:"files,omitempty"` // contents of the Build's Secrets
 }
 
 // Update changes limits and restart policy. Seq is that of the record from

@@ -57,6 +57,9 @@ func (s *shim) mount() error {
 		}
 	}
 	s.rootfs = s.root.Path(s.c.ID, "rootfs")
+	if s.cfg.Build != nil {
+		return s.mountBuild(s.cfg.Build)
+	}
 	if s.c.Rootfs != "" || s.c.Copy {
 		if s.c.Rootfs != "" {
 			s.rootfs = s.c.Rootfs
@@ -317,6 +320,9 @@ func (s *shim) spec() (*specs.Spec, error) {
 	}
 	s.wires.fillPorts(spec.Process.Args)
 	s.wires.fillPorts(spec.Process.Env)
+	if s.launch.Secrets != nil {
+		spec.Process.Env = append(spec.Process.Env, s.launch.Secrets.Env...)
+	}
 	if err := s.copyUp(); err != nil {
 		return nil, err
 	}

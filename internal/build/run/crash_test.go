@@ -1,0 +1,3 @@
+package run
+
+func runChild(args []string) int { return 1 }
