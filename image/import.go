@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/amphora-go/amphora/internal/archive"
@@ -189,39 +188,35 @@ func (s *Store) write(ctx context.Context, l *store.Lease, action, name string, 
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.s.PutBlob(ctx, l, data)
+	a, err := s.assemble(ctx, l, []Parts{{Config: data, Layers: layers}}, &AssembleOptions{Action: action, Names: []string{name}})
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := json.Marshal(ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: id, Size: int64(len(data))},
-		Layers: layers,
-	})
-	if err != nil {
-		return nil, err
-	}
-	target, err := s.s.PutBlob(ctx, l, manifest)
-	if err != nil {
-		return nil, err
-	}
-	step.At("image.blobs")
-	n := store.Name{Name: name, Target: target, MediaType: ocispec.MediaTypeImageManifest, Manifest: target,
-		ImageID: id, Platform: formatPlatform(config.Image.Platform)}
-	return s.name(ctx, action, n)
+	return a.Image, nil
 }
 
-// name gives an image that is complete, and leased, its name, or keeps it
-// without one.
-func (s *Store) name(ctx context.Context, action string, n store.Name) (*Image, error) {
+// name gives an image that is complete, and leased, its names, one after the
+// other, or keeps it without one.
+func (s *Store) name(ctx context.Context, action string, n store.Name, names ...string) (*Image, error) {
 	err := s.s.UpdateNames(ctx, func(tx *store.NamesTx) error {
-		if have := tx.Of(n.ImageID); n.Name == "" && len(have) > 0 {
+		if have := tx.Of(n.ImageID); len(names) == 0 && len(have) > 0 {
 			// It has a name, or is kept already: by that manifest, which need
 			// not be ours.
 			n.Manifest = have[0].Manifest
 			return nil
 		}
-		return put(ctx, tx, action, n)
+		if len(names) == 0 {
+			return put(ctx, tx, action, n)
+		}
+		for _, name := range names {
+			n.Name = name
+			if err := put(ctx, tx, action, n); err != nil {
+				return err
+			}
+			step.At("image.put")
+		}
+		n.Name = names[0]
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -129,18 +129,13 @@ func (s *Store) nameLoaded(ctx context.Context, f *found) (Loaded, error) {
 	if f.target != f.img.Manifest {
 		n.MediaType = ocispec.MediaTypeImageIndex
 	}
-	var img *Image
-	var err error
-	for _, ref := range f.names {
-		n.Name = ref.String()
-		if img, err = s.name(ctx, "load", n); err != nil {
-			return Loaded{}, err
-		}
+	names := make([]string, len(f.names))
+	for i, ref := range f.names {
+		names[i] = ref.String()
 	}
-	if img == nil {
-		if img, err = s.name(ctx, "load", n); err != nil {
-			return Loaded{}, err
-		}
+	img, err := s.name(ctx, "load", n, names...)
+	if err != nil {
+		return Loaded{}, err
 	}
 	return Loaded{Image: img, Refs: f.names}, nil
 }

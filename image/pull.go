@@ -112,7 +112,7 @@ func (p *puller) run(ctx context.Context, ref Ref) (*Image, error) {
 	}
 	n.Platform = formatPlatform(parsed.Image.Platform)
 	step.At("image.blobs")
-	return p.s.name(ctx, "pull", n)
+	return p.s.name(ctx, "pull", n, n.Name)
 }
 
 // top gets what the reference stands for: a manifest or an index.

@@ -102,14 +102,7 @@ func (s *Store) save(ctx context.Context, to sink, names []string, opts *SaveOpt
 			return fault.New("image", name, err)
 		}
 	}
-	if err := writeBlobs(ctx, to, all); err != nil {
-		return err
-	}
-	layout, err := newLayout(all, opts.OCI)
-	if err != nil {
-		return err
-	}
-	return to.end(layout)
+	return writeArchive(ctx, to, all, opts.OCI)
 }
 
 // savedImage adds an image, or a name of one that is there.
