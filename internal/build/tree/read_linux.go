@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -25,15 +24,13 @@ type node struct {
 	ino      inode
 	linked   bool // there may be other names of it
 	link     string
-	xattrs   []attr // by name
+	xattrs   []Attr // by key
 	opaque   bool
 	content  [sha256.Size]byte
 	kids     []*node // by name
 }
 
 type inode struct{ dev, ino uint64 }
-
-type attr struct{ key, val string }
 
 // reader reads a tree, with as many files at once as there are processors.
 type reader struct {
@@ -185,62 +182,11 @@ func (r *reader) file(n *node, fd int, size int64) error {
 	return nil
 }
 
-// attributes reads those that belong to the file, by name.
-func (r *reader) attributes(n *node, path string, list func(string, []byte) (int, error), get func(string, string, []byte) (int, error)) error {
-	keys, err := grow(func(b []byte) (int, error) { return list(path, b) })
-	if err != nil || len(keys) == 0 {
-		return err
-	}
-	for key := range strings.SplitSeq(strings.TrimSuffix(string(keys), "\x00"), "\x00") {
-		opaque := r.layer && (key == "trusted.overlay.opaque" || key == "user.overlay.opaque")
-		if !opaque && !counts(key) {
-			continue
-		}
-		val, err := grow(func(b []byte) (int, error) { return get(path, key, b) })
-		if errors.Is(err, unix.ENODATA) {
-			continue // a name that only lists
-		}
-		if err != nil {
-			return fmt.Errorf("extended attribute %s: %w", key, err)
-		}
-		if opaque {
-			n.opaque = n.opaque || string(val) == "y" // "x" only says that whiteouts may be attributes, too
-			continue
-		}
-		n.xattrs = append(n.xattrs, attr{key, string(val)})
-	}
-	slices.SortFunc(n.xattrs, func(a, b attr) int { return strings.Compare(a.key, b.key) })
-	return nil
-}
-
-// counts says whether an attribute is the file's own, which an image carries.
-func counts(key string) bool {
-	if strings.HasPrefix(key, "trusted.overlay.") || strings.HasPrefix(key, "user.overlay.") {
-		return false
-	}
-	return key == "security.capability" || strings.HasPrefix(key, "user.") || strings.HasPrefix(key, "trusted.") ||
-		strings.HasPrefix(key, "system.posix_acl_")
-}
-
-// grow calls f with room for most answers, and with 64 KiB, the kernel's limit,
-// for the others.
-func grow(f func([]byte) (int, error)) ([]byte, error) {
-	var small [256]byte
-	n, err := f(small[:])
-	if err == nil {
-		return slices.Clone(small[:n]), nil
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, nil
-	}
-	if !errors.Is(err, unix.ERANGE) {
-		return nil, err
-	}
-	b := make([]byte, 64<<10)
-	if n, err = f(b); err != nil {
-		return nil, err
-	}
-	return b[:n], nil
+// attributes reads those that belong to the file.
+func (r *reader) attributes(n *node, path string, list lister, get getter) (err error) {
+	n.xattrs, n.opaque, err = attributes(path, list, get)
+	n.opaque = n.opaque && r.layer
+	return err
 }
 
 func open(dir int, name string, flags int) (int, error) {

@@ -53,8 +53,8 @@ func (s *summer) node(n *node) {
 	s.text(n.link)
 	s.number(uint64(len(n.xattrs)))
 	for _, x := range n.xattrs {
-		s.text(x.key)
-		s.text(x.val)
+		s.text(x.Key)
+		s.text(x.Value)
 	}
 	s.buf = append(s.buf, n.content[:]...)
 	s.number(uint64(len(n.kids)))

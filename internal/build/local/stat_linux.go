@@ -1,0 +1,244 @@
+package local
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/amphora-go/amphora/internal/atomicfile"
+)
+
+// magic begins a file of digests. It changes with the format:
+//
+//	magic | crc32c of the rest | directories
+//	directory: text path | u32 number of records | text records
+//	record: text name | dev ino size mtime ctime u64 | mode u32 | sum | text link | text xattrs
+//
+// where text is preceded by its length as u32 and all is little endian. It is
+// not synced: what power loss leaves has another sum, and counts as empty.
+const magic = "amstat\x001"
+
+// remembered are records by directory, sorted by name.
+type remembered struct {
+	blocks map[string]block // of a file
+	lists  map[string][]record
+}
+
+// block is a directory's records as the file has them.
+type block struct {
+	count int
+	text  string
+}
+
+// load returns what the file remembers: nothing, if it is not whole.
+func load(name string) *remembered {
+	r := &remembered{blocks: map[string]block{}}
+	if name == "" {
+		return r
+	}
+	data, err := os.ReadFile(name)
+	if err != nil || len(data) < len(magic)+4 || string(data[:len(magic)]) != magic {
+		return r
+	}
+	rest := data[len(magic)+4:]
+	if crc32.Checksum(rest, castagnoli()) != binary.LittleEndian.Uint32(data[len(magic):]) {
+		return r
+	}
+	d := decoder{s: string(rest), ok: true}
+	for d.ok && d.s != "" {
+		dir, count := d.text(), int(d.u32())
+		if text := d.text(); d.ok {
+			r.blocks[dir] = block{count, text}
+		}
+	}
+	return r
+}
+
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+
+// dir returns the records of a directory.
+func (r *remembered) dir(name string) []record {
+	if list, ok := r.lists[name]; ok {
+		return list
+	}
+	b, ok := r.blocks[name]
+	if !ok {
+		return nil
+	}
+	d := decoder{s: b.text, ok: true}
+	list := make([]record, 0, min(b.count, len(b.text)/recordMin+1))
+	for d.ok && d.s != "" {
+		var rec record
+		d.record(&rec)
+		if d.ok {
+			list = append(list, rec)
+		}
+	}
+	return list
+}
+
+// find returns the record of name if it has that stamp. Names that are asked
+// for come in order, so list is what was not passed yet.
+func find(list *[]record, name string, st *stamp) *record {
+	l := *list
+	for len(l) > 0 && l[0].name < name {
+		l = l[1:]
+	}
+	*list = l
+	if len(l) > 0 && l[0].name == name && l[0].stamp == *st {
+		return &l[0]
+	}
+	return nil
+}
+
+// visit is a directory that a scan listed.
+type visit struct {
+	rel string
+	at  *entry
+	old []record
+}
+
+// save writes what is to be remembered after a scan: the entries that can be
+// trusted later, what was known of names that this scan's filter hides, and
+// directories that it did not enter.
+func (s *scanner) save(name string) error {
+	visited := make(map[string]*visit, len(s.visits))
+	var buf []byte
+	var recs []byte
+	for _, v := range s.visits {
+		visited[v.rel] = v
+		count := 0
+		recs = recs[:0]
+		kids, old := v.at.kids, v.old
+		for _, k := range kids {
+			if s.trusted(&k.stamp) && !k.gone {
+				recs = appendRecord(recs, &k.record)
+				count++
+			}
+		}
+		for i := range old {
+			if _, hidden := slices.BinarySearch(v.at.hidden, old[i].name); hidden {
+				recs = appendRecord(recs, &old[i])
+				count++
+			}
+		}
+		buf = appendBlock(buf, v.rel, count, recs)
+	}
+	for dir, b := range s.known.blocks {
+		if visited[dir] == nil && s.stillThere(visited, dir) {
+			buf = appendBlock(buf, dir, b.count, []byte(b.text))
+		}
+	}
+	head := binary.LittleEndian.AppendUint32([]byte(magic), crc32.Checksum(buf, castagnoli()))
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	return atomicfile.Write(name, append(head, buf...), 0o600, false)
+}
+
+// stillThere says whether a directory that was not entered may still exist:
+// this scan saw the name that leads to it, hidden by the filter.
+func (s *scanner) stillThere(visited map[string]*visit, dir string) bool {
+	for dir != "." {
+		up, name := path.Dir(dir), path.Base(dir)
+		if v := visited[up]; v != nil {
+			_, ok := slices.BinarySearch(v.at.hidden, name)
+			return ok
+		}
+		dir = up
+	}
+	return false
+}
+
+// recordMin is the size of a record without texts.
+const recordMin = 4 + 5*8 + 4 + 32 + 4 + 4
+
+func appendRecord(buf []byte, r *record) []byte {
+	buf = appendText(buf, r.name)
+	for _, v := range [...]uint64{r.stamp.dev, r.stamp.ino, r.stamp.size, uint64(r.stamp.mtime), uint64(r.stamp.ctime)} {
+		buf = binary.LittleEndian.AppendUint64(buf, v)
+	}
+	buf = binary.LittleEndian.AppendUint32(buf, r.stamp.mode)
+	buf = append(buf, r.sum[:]...)
+	return appendText(appendText(buf, r.link), r.xattrs)
+}
+
+func appendBlock(buf []byte, dir string, count int, recs []byte) []byte {
+	if count == 0 {
+		return buf
+	}
+	buf = appendText(buf, dir)
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(count))
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(recs)))
+	return append(buf, recs...)
+}
+
+func appendText(buf []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint32(buf, uint32(len(s))), s...)
+}
+
+// decoder reads from the beginning of s until something is missing.
+type decoder struct {
+	s  string
+	ok bool
+}
+
+func (d *decoder) take(n uint64) string {
+	if !d.ok || n > uint64(len(d.s)) {
+		d.ok = false
+		return ""
+	}
+	part := d.s[:n]
+	d.s = d.s[n:]
+	return part
+}
+
+func (d *decoder) u32() uint32 {
+	p := d.take(4)
+	if !d.ok {
+		return 0
+	}
+	return uint32(p[0]) | uint32(p[1])<<8 | uint32(p[2])<<16 | uint32(p[3])<<24
+}
+
+func (d *decoder) u64() uint64 {
+	low := uint64(d.u32())
+	return low | uint64(d.u32())<<32
+}
+
+func (d *decoder) text() string { return d.take(uint64(d.u32())) }
+
+func (d *decoder) record(r *record) {
+	r.name = d.text()
+	r.stamp = stamp{dev: d.u64(), ino: d.u64(), size: d.u64(), mtime: int64(d.u64()), ctime: int64(d.u64()), mode: d.u32()}
+	copy(r.sum[:], d.take(uint64(len(r.sum))))
+	r.link, r.xattrs = d.text(), d.text()
+}
+
+// remember makes records of a manifest, to compare a later scan with it.
+func (m *Manifest) remember() *remembered {
+	r := &remembered{lists: map[string][]record{}}
+	var walk func(rel string, e *entry)
+	walk = func(rel string, e *entry) {
+		list := make([]record, len(e.kids))
+		for i, k := range e.kids {
+			list[i] = k.record
+			if k.dir() {
+				walk(join(rel, k.name), k)
+			}
+		}
+		r.lists[rel] = list
+	}
+	walk(".", m.root)
+	return r
+}
+
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
