@@ -83,3 +83,7 @@ func New(s *store.Store, opts *Options) *Store {
 
 // Root is the directory that the images live in.
 func (s *Store) Root() string { return s.s.Root() }
+
+// Underlying is the store that s was made of by New or Open: for packages of
+// this module that work on the same layers, as image/build does.
+func (s *Store) Underlying() *store.Store { return s.s }
