@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +119,7 @@ func (c *Container) layer(ctx context.Context, rec *record.Container) (io.ReadCl
 	}
 	o := &archive.CreateOptions{Overlay: d.overlay, Skip: d.skip, Root: true}
 	if !d.overlay {
-		o.Skip, o.Deleted = d.only()
+		o.Skip, o.Deleted = archive.Only(d.changes)
 	}
 	return c.stream(ctx, func() error { return nil }, func(ctx context.Context, w io.Writer) error {
 		if !exists(d.dir) {
@@ -128,22 +127,6 @@ func (c *Container) layer(ctx context.Context, rec *record.Container) (io.ReadCl
 		}
 		return archive.Create(ctx, w, d.dir, o)
 	}), nil
-}
-
-// only leaves out what did not change, but for the directories that lead to
-// what did.
-func (d *delta) only() (skip func(string) bool, deleted []string) {
-	keep := map[string]bool{}
-	for _, ch := range d.changes {
-		if ch.Kind == archive.Deleted {
-			deleted = append(deleted, ch.Path)
-			continue
-		}
-		for p := ch.Path; p != "." && !keep[p]; p = path.Dir(p) {
-			keep[p] = true
-		}
-	}
-	return func(name string) bool { return !keep[path.Clean(name)] }, deleted
 }
 
 // lay lays what a Spec says over the configuration of its image.

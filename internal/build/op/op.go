@@ -274,3 +274,22 @@ func (*Exec) Kind() string   { return "exec" }
 func (*File) Kind() string   { return "file" }
 func (*Merge) Kind() string  { return "merge" }
 func (*Diff) Kind() string   { return "diff" }
+
+// Owners are the users and groups that the action names.
+func (a *Action) Owners() []*ID {
+	var o *Owner
+	switch {
+	case a.Copy != nil:
+		o = a.Copy.Owner
+	case a.Mkdir != nil:
+		o = a.Mkdir.Owner
+	case a.Mkfile != nil:
+		o = a.Mkfile.Owner
+	case a.Symlink != nil:
+		o = a.Symlink.Owner
+	}
+	if o == nil {
+		return nil
+	}
+	return []*ID{o.User, o.Group}
+}
