@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,7 @@ func (l *listing) content(k *entry) error {
 	case err == unix.EACCES:
 		return fault.Privilege("%q of the build context may not be read: name it in .dockerignore, or build as its owner", name)
 	case err != nil:
-		return &os.PathError{Op: "open", Path: name, Err: err}
+		return trouble("open", name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	if k.stamp.size < apart {
@@ -50,9 +51,18 @@ func (s *scanner) hash(k *entry, f *os.File) error {
 			return err
 		}
 		before := k.stamp
+		if err := s.settle(k, f); err != nil {
+			return err
+		}
+		if k.stamp != before {
+			continue
+		}
 		list, err := tree.AttributesOf(int(f.Fd()))
 		if err != nil {
-			return &os.PathError{Op: "read", Path: f.Name(), Err: err}
+			return trouble("read", f.Name(), err)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
 		}
 		if err := s.sum(k, f); err != nil {
 			return err
@@ -64,17 +74,30 @@ func (s *scanner) hash(k *entry, f *os.File) error {
 			k.xattrs = pack(list)
 			return nil
 		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
 	}
 	return fmt.Errorf("%q changes while the build context is read: name it in .dockerignore, or build when nothing writes there", f.Name())
+}
+
+// settle waits until a later change of f will have a later time.
+func (s *scanner) settle(k *entry, f *os.File) error {
+	left := time.Duration(k.stamp.ctime-time.Now().UnixNano()) + k.stamp.step()
+	if left <= 0 || left > 2*k.stamp.step() { // that far in the future: another machine's clock
+		return nil
+	}
+	wait := time.NewTimer(left)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return describe(k, f)
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
 }
 
 // describe looks at f, which need not be the file that k was made of.
 func describe(k *entry, f *os.File) error {
 	if _, err := statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, k); err != nil {
-		return &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+		return trouble("stat", f.Name(), err)
 	}
 	if k.kind() != unix.S_IFREG {
 		return errAgain

@@ -3,7 +3,6 @@ package local
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ func (l *listing) name(k *entry, kind byte, m *matchers, above state) (enter boo
 	look := func() (bool, error) {
 		ok, err := statx(l.fd, k.name, unix.AT_SYMLINK_NOFOLLOW, k)
 		if err != nil {
-			return false, &os.PathError{Op: "stat", Path: join(l.rel, k.name), Err: err}
+			return false, trouble("stat", join(l.rel, k.name), err)
 		}
 		have = true
 		return ok, nil
@@ -98,7 +97,7 @@ func (l *listing) fill(k *entry) error {
 		err = errAgain // no link any more
 	}
 	if err != nil && err != errAgain {
-		return &os.PathError{Op: "read", Path: join(l.rel, k.name), Err: err}
+		return trouble("read", join(l.rel, k.name), err)
 	}
 	return err
 }

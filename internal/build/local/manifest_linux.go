@@ -6,8 +6,6 @@ import (
 	"errors"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/amphora-go/amphora/internal/fault"
 )
 
 // Manifest is what a scan saw: every name that belongs to the context, with
@@ -40,7 +38,7 @@ func (m *Manifest) Unchanged(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fault.Opaque(err)
+		return false, err
 	}
 	return now.mode == m.mode && now.Digest() == m.Digest(), nil
 }

@@ -178,7 +178,7 @@ func goMode(m uint32) fs.FileMode {
 
 func TestFilterIsThatOfBuildKit(t *testing.T) {
 	needRoot(t)
-	for seed := range uint64(rounds(t, 300)) {
+	for seed := range uint64(rounds(t, 100)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		dir := t.TempDir()
 		randomTree(t, r, dir, 3)

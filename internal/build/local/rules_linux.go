@@ -125,8 +125,6 @@ func ways(m *patternmatcher.PatternMatcher, exceptions bool) []string {
 	return list
 }
 
-func (r *rules) none() bool { return r.include == nil && len(r.exclude) == 0 }
-
 // get returns matchers for one goroutine, which puts them back.
 func (r *rules) get() (*matchers, error) {
 	if m, ok := r.pool.Get().(*matchers); ok {

@@ -62,7 +62,7 @@ func (d *Dir) scan(ctx context.Context, f *Filter) (*Manifest, error) {
 		var m *Manifest
 		m, err = scan(ctx, dir, f, known, d.Stat, false)
 		if !errors.Is(err, errAgain) {
-			return m, fault.Opaque(err)
+			return m, err
 		}
 	}
 	return nil, fmt.Errorf("the build context %q changes all the time: build when nothing writes there", d.Path)
@@ -80,7 +80,7 @@ func scan(ctx context.Context, dir string, f *Filter, known *remembered, stat st
 		return nil, fault.Invalid("the build context %q is no directory", dir)
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open build context", Path: dir, Err: err}
+		return nil, trouble("open build context", dir, err)
 	}
 	defer unix.Close(root)
 	group, gctx := errgroup.WithContext(ctx)
@@ -88,11 +88,11 @@ func scan(ctx context.Context, dir string, f *Filter, known *remembered, stat st
 	s := &scanner{ctx: gctx, group: group, root: root, rules: rules, known: known, began: began, frozen: frozen}
 	top := &entry{shown: true}
 	if _, err := statx(root, "", unix.AT_EMPTY_PATH, top); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
+		return nil, trouble("stat", dir, err)
 	}
 	attrs, err := tree.AttributesOf(root)
 	if err != nil {
-		return nil, &os.PathError{Op: "listxattr", Path: dir, Err: err}
+		return nil, trouble("listxattr", dir, err)
 	}
 	err = s.dir(".", top, state{})
 	if err2 := group.Wait(); err2 != nil { // the first error; others may only say that it ended them
@@ -135,16 +135,25 @@ func prune(e *entry) {
 	}
 }
 
+// trouble is an error of the file system.
+func trouble(op, name string, err error) error {
+	return fault.Opaque(fmt.Errorf("build context: %w", &os.PathError{Op: op, Path: name, Err: err}))
+}
+
 // trusted says whether a file that had this stamp when the scan began cannot
 // have changed without changing it. It can if it was changed just before: the
-// clock of file times has steps, some ms on file systems that write fractions
-// of a ms, up to 2 s (FAT) elsewhere.
+// clock of file times has steps: those of the scheduler, up to 10 ms, on file
+// systems that write fractions of a ms, up to 2 s (FAT) elsewhere.
 func (s *scanner) trusted(st *stamp) bool {
-	step := 100 * time.Millisecond
+	return st.ctime < s.began-int64(st.step())
+}
+
+// step is more than the steps of the clock that made the stamp.
+func (st *stamp) step() time.Duration {
 	if st.ctime%int64(time.Millisecond) == 0 {
-		step = 3 * time.Second
+		return 3 * time.Second
 	}
-	return st.ctime < s.began-int64(step)
+	return 20 * time.Millisecond
 }
 
 // open opens a directory of the context. Nothing on the way is a link.
@@ -203,12 +212,16 @@ func (s *scanner) list(rel string, e *entry, st state) (todo []below, err error)
 	case err == unix.EACCES && !e.shown:
 		return nil, nil // it does not belong to the context, and what might is not to be seen
 	case err != nil:
-		return nil, &os.PathError{Op: "open", Path: rel, Err: err}
+		return nil, trouble("open", rel, err)
 	}
 	defer unix.Close(fd)
 	names, err := names(fd)
+	if err == unix.ENOENT { // removed since it was opened
+		e.gone = true
+		return nil, nil
+	}
 	if err != nil {
-		return nil, &os.PathError{Op: "read directory", Path: rel, Err: err}
+		return nil, trouble("read directory", rel, err)
 	}
 	old := s.known.dir(rel)
 	s.mu.Lock()

@@ -127,7 +127,7 @@ func mutate(t *testing.T, r *rand.Rand, dir string) {
 func TestSelectIsWhatACopyTakes(t *testing.T) {
 	needRoot(t)
 	sure, unsure, vain := 0, 0, 0
-	for seed := range uint64(rounds(t, 300)) {
+	for seed := range uint64(rounds(t, 100)) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		a, b := t.TempDir(), filepath.Join(t.TempDir(), "b")
 		randomTree(t, r, a, 3)
