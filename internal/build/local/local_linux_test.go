@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/amphora-go/amphora/internal/build/op"
+	"github.com/amphora-go/amphora/internal/build/tree"
 	"github.com/amphora-go/amphora/internal/overlay"
 )
 
@@ -172,5 +175,49 @@ func TestOwners(t *testing.T) {
 	must(t, err)
 	if fi, err := os.Stat(mounted(t, lowers)); err != nil || fi.Mode().Perm() != 0o755 {
 		t.Errorf("the root: %v, %v", fi.Mode(), err)
+	}
+}
+
+// A mount shows the same for paths that lead to the same, and exactly then
+// when tree.Selected says so of the real tree.
+func TestAt(t *testing.T) {
+	needRoot(t)
+	ctx, l := context.Background(), lease(t)
+	names := []string{"", "/", ".", "..", "a", "b", "/a/b", "a/..", "c.txt", "d/ab", "ab/../a", "nothing", "a/a/a"}
+	for seed := range uint64(rounds(t, 60)) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		seen := map[digest.Digest]digest.Digest{}
+		for range 3 {
+			dir := t.TempDir()
+			randomTree(t, r, dir, 3)
+			m := (&Dir{Path: dir}).must(t, nil)
+			lowers, err := m.copied(l)
+			must(t, err)
+			for _, name := range names {
+				got, ok := m.At(name)
+				want, err := tree.Selected(ctx, lowers, name)
+				if ok != (err == nil) {
+					t.Fatalf("seed %d, %q: %v, but %v", seed, name, ok, err)
+				}
+				if !ok {
+					continue
+				}
+				if was, ok := seen[got]; ok && was != want {
+					t.Fatalf("seed %d, %q: two trees have one identity", seed, name)
+				}
+				seen[got] = want
+			}
+		}
+	}
+}
+
+func TestRequired(t *testing.T) {
+	m := small(t)
+	c := &op.Copy{Source: "/", Contents: true, Include: []string{"a/1"}}
+	for name, want := range map[string]bool{"a/1": true, "/a/1": true, "a/none": false} {
+		c.Required = []string{name}
+		if _, ok := m.must(t, nil).Select(c); ok != want {
+			t.Errorf("%s: %v", name, ok)
+		}
 	}
 }

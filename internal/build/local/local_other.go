@@ -25,6 +25,9 @@ func (m *Manifest) Digest() digest.Digest { return "" }
 // Select needs Linux.
 func (m *Manifest) Select(*op.Copy) (digest.Digest, bool) { return "", false }
 
+// At needs Linux.
+func (m *Manifest) At(string) (digest.Digest, bool) { return "", false }
+
 // View needs Linux.
 func (m *Manifest) View(*store.Lease) ([]string, error) { return nil, errUnsupported() }
 

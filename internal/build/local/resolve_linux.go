@@ -91,7 +91,18 @@ func (m *Manifest) readlink(name string, links *int) (target string, link, ok bo
 // stat is the kernel's lstat of a clean name below the directory where the
 // context is: nil if nothing is there, false if that depends on what is outside
 // of the context, or is an error.
-func (m *Manifest) stat(name string) (e *entry, ok bool) {
+func (m *Manifest) stat(name string) (e *entry, ok bool) { return m.walk(name, false) }
+
+// inRoot is what a name leads to for who has the context as root: nil if
+// nothing is there.
+func (m *Manifest) inRoot(name string) *entry {
+	e, _ := m.walk(name, true)
+	return e
+}
+
+// walk follows links as the kernel does. With root the context's root is
+// the process's, and a last link is followed.
+func (m *Manifest) walk(name string, root bool) (e *entry, ok bool) {
 	var way []*entry // above e
 	e = m.root
 	rest := strings.Split(name, "/")
@@ -105,8 +116,11 @@ func (m *Manifest) stat(name string) (e *entry, ok bool) {
 			return nil, false // ENOTDIR
 		}
 		if part == ".." {
-			if len(way) == 0 {
+			if len(way) == 0 && !root {
 				return nil, false
+			}
+			if len(way) == 0 {
+				continue
 			}
 			e, way = way[len(way)-1], way[:len(way)-1]
 			continue
@@ -115,9 +129,12 @@ func (m *Manifest) stat(name string) (e *entry, ok bool) {
 		if k == nil {
 			return nil, true
 		}
-		if k.kind() == unix.S_IFLNK && len(rest) > 0 {
-			if links++; links > kernelMax || path.IsAbs(k.link) {
+		if k.kind() == unix.S_IFLNK && (len(rest) > 0 || root) {
+			if links++; links > kernelMax || path.IsAbs(k.link) && !root {
 				return nil, false
+			}
+			if path.IsAbs(k.link) {
+				e, way = m.root, nil
 			}
 			rest = append(strings.Split(k.link, "/"), rest...)
 			continue

@@ -27,7 +27,44 @@ func (m *Manifest) Select(c *op.Copy) (digest.Digest, bool) {
 			return "", false
 		}
 	}
+	for _, name := range c.Required {
+		if !m.has(c, name) {
+			return "", false
+		}
+	}
 	return s.digest(), true
+}
+
+// has says whether something that the copy's patterns must find is there, by a
+// name from the context's root or from the source.
+func (m *Manifest) has(c *op.Copy, name string) bool {
+	top := path.Join("/", c.Source)
+	name = path.Join("/", name)
+	if rest, ok := strings.CutPrefix(name, strings.TrimSuffix(top, "/")+"/"); ok || name == top {
+		name = "/" + rest
+		if !ok {
+			name = "/"
+		}
+	}
+	top, ok := m.locate(top, c.FollowLinks)
+	if !ok {
+		return false
+	}
+	e, ok := m.stat(path.Join(top, name))
+	return ok && e != nil
+}
+
+// At is the identity of what a mount of path shows, where path is resolved
+// inside the context: a directory with all below it, or a file. It is false if
+// there is nothing.
+func (m *Manifest) At(name string) (digest.Digest, bool) {
+	e := m.inRoot(name)
+	if e == nil {
+		return "", false
+	}
+	p := &picked{buf: []byte(form), names: map[file]string{}}
+	p.tree("", e)
+	return p.digest(), true
 }
 
 // sources are the names that the copy begins with.
