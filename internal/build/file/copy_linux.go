@@ -119,6 +119,9 @@ func (w *work) copyError(err error) error {
 // fill says how to copy.
 func (w *work) fill(c *fscopy.CopyInfo, a *op.Copy, u *fscopy.User, bare bool) {
 	c.IncludePatterns, c.ExcludePatterns = a.Include, a.Exclude
+	if u == nil && a.From >= 0 && a.From < len(w.opts.Rooted) && w.opts.Rooted[a.From] {
+		u = &fscopy.User{}
+	}
 	c.Chown = chowner(u)
 	c.Utime = w.stamp(a.Time)
 	if a.ModeText != "" {

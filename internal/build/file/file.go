@@ -17,6 +17,10 @@ type Options struct {
 	// Inputs are the trees of the vertex's inputs: directories of layers, top
 	// first. Nil is the empty tree.
 	Inputs [][]string
+	// Rooted says of inputs whether all files count as 0:0's, whoever owns them
+	// on the host, as those of build contexts do; nil: of none. What is unpacked
+	// has the owners that its archive names.
+	Rooted []bool
 	// Upper becomes the new layer, over the tree that File.Base names. If it
 	// is missing it is made; else it must be empty.
 	Upper string

@@ -67,6 +67,14 @@ func TestUnpack(t *testing.T) {
 		}
 		same(t, b.tree(t), "x 711 9:9 dir", "x/deep 755 0:0 dir", `x/deep/f 4755 9:9 "F"`, "x/g is x/deep/f", "x/l -> /etc", `x/.wh.x 644 9:9 "no whiteout"`)
 	})
+	t.Run("rooted", func(t *testing.T) {
+		b := newBuild(t, nil, files{{Name: "a", Data: plain, UID: 7, GID: 8}, {Name: "b", Data: []byte("b"), UID: 7, GID: 8}})
+		b.opts.Rooted = []bool{true}
+		if err := b.do(t, add("/a", "/x/"), add("/b", "/b")); err != nil {
+			t.Fatal(err)
+		}
+		same(t, b.tree(t), "x 711 1:1 dir", "x/deep 755 0:0 dir", `x/deep/f 4755 2:3 "F"`, "x/g is x/deep/f", "x/l -> /etc", `x/.wh.x 644 0:0 "no whiteout"`, `b 644 0:0 "b"`)
+	})
 	t.Run("no archive", func(t *testing.T) {
 		cut := packed(t, plain)["gzip"][:20]
 		b := newBuild(t, nil, files{{Name: "empty"}, {Name: "text", Data: []byte("text")}, {Name: "cut", Data: cut}, {Name: "d/"}, {Name: "d/a", Data: plain[:100]}})

@@ -82,9 +82,11 @@ func (j *job) mounted(ctx context.Context, e *op.Exec) (parts []string, err erro
 			continue
 		}
 		seen = true
-		if in.scan != nil && (m.Selector == "" || m.Selector == "/") {
-			parts = append(parts, in.id)
-			continue
+		if in.scan != nil {
+			if d, ok := in.scan.manifest.At(m.Selector); ok {
+				parts = append(parts, string(d))
+				continue
+			}
 		}
 		lowers, err := j.b.lowers(in)
 		if err != nil {

@@ -3,7 +3,6 @@ package solve
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/amphora-go/amphora/internal/build/file"
 	"github.com/amphora-go/amphora/internal/build/op"
@@ -13,8 +12,10 @@ import (
 // file executes a file operation and finds out whether the same has been
 // written over the same base before.
 func (j *job) file(ctx context.Context, f *op.File, again []*output) (err error) {
-	o := &file.Options{Inputs: make([][]string, len(j.inputs))}
-	for i := range j.inputs {
+	o := &file.Options{Inputs: make([][]string, len(j.inputs)), Rooted: make([]bool, len(j.inputs))}
+	for i, in := range j.inputs {
+		// On the host, the files of a build context belong to whoever develops there.
+		o.Rooted[i] = in.scan != nil
 		if o.Inputs[i], err = j.b.lowers(j.inputs[i]); err != nil {
 			return err
 		}
@@ -34,7 +35,7 @@ func (j *job) file(ctx context.Context, f *op.File, again []*output) (err error)
 		}
 	}()
 	o.Upper, o.Work = y.Upper, y.Work
-	if err := file.Do(ctx, j.owned(f), o); err != nil {
+	if err := file.Do(ctx, f, o); err != nil {
 		return err
 	}
 	if base := j.input(f.Base); base != nil {
@@ -60,25 +61,4 @@ func (j *job) file(ctx context.Context, f *op.File, again []*output) (err error)
 		j.outs = []*output{out}
 	}
 	return err
-}
-
-// owned gives to root what is copied from a build context and not given to
-// anybody: on the host the files belong to whoever develops there.
-func (j *job) owned(f *op.File) *op.File {
-	if len(j.scans()) == 0 {
-		return f
-	}
-	g := *f
-	g.Actions = slices.Clone(f.Actions)
-	for i, a := range g.Actions {
-		if a.Copy == nil || a.Copy.Owner != nil {
-			continue
-		}
-		if in := j.input(a.Copy.From); in != nil && in.scan != nil {
-			c := *a.Copy
-			c.Owner = &op.Owner{User: &op.ID{}, Group: &op.ID{}}
-			g.Actions[i].Copy = &c
-		}
-	}
-	return &g
 }
