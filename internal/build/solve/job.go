@@ -130,7 +130,7 @@ func (j *job) cacheable(ctx context.Context) (err error) {
 	if j.key, err = definition(j.v, j.inputs); err != nil {
 		return err
 	}
-	if found, err := j.lookup(j.key); found || err != nil {
+	if found, err := j.lookup(ctx, j.key); found || err != nil {
 		return err
 	}
 	lock, err := j.b.opts.Cache.Lock(ctx, j.key)
@@ -139,7 +139,7 @@ func (j *job) cacheable(ctx context.Context) (err error) {
 	}
 	defer lock.Release()
 	// Whoever held the lock may have done all there is to do.
-	if found, err := j.lookup(j.key); found || err != nil {
+	if found, err := j.lookup(ctx, j.key); found || err != nil {
 		return err
 	}
 	content, err := j.content(ctx)
@@ -147,7 +147,7 @@ func (j *job) cacheable(ctx context.Context) (err error) {
 		return err
 	}
 	if content != "" {
-		if found, err := j.lookup(content); err != nil {
+		if found, err := j.lookup(ctx, content); err != nil {
 			return err
 		} else if found {
 			j.link(j.key)
@@ -193,13 +193,16 @@ func (j *job) base(i int) *output {
 }
 
 // lookup asks the cache for all outputs by a key.
-func (j *job) lookup(key string) (bool, error) {
+func (j *job) lookup(ctx context.Context, key string) (bool, error) {
 	if j.v.NoCache {
 		return false, nil
 	}
 	var outs []*output
 	for i := range j.outputs() {
 		id, ok, err := j.b.opts.Cache.Find(forOutput(key, i))
+		if !ok && err == nil {
+			id, ok, err = j.remotely(ctx, forOutput(key, i))
+		}
 		if !ok || err != nil {
 			return false, err
 		}
@@ -207,6 +210,9 @@ func (j *job) lookup(key string) (bool, error) {
 			return false, err
 		}
 		outs = append(outs, j.output(i, id))
+	}
+	for i, o := range outs {
+		j.b.knows.note(forOutput(key, i), o.id)
 	}
 	j.outs = outs
 	return true, nil
@@ -222,6 +228,7 @@ func (j *job) link(key string) {
 	f := func() error {
 		var errs error
 		for i, id := range ids {
+			j.b.knows.note(forOutput(key, i), id)
 			errs = errors.Join(errs, j.b.opts.Cache.Link(forOutput(key, i), id))
 		}
 		return errs
@@ -278,6 +285,9 @@ func (j *job) own(i int, o *output) ([]string, error) {
 	}
 	defer lock.Release()
 	if layers, ok, err := j.present(ctx, o.id); ok || err != nil {
+		return layers, err
+	}
+	if layers, ok, err := j.fetch(ctx, o.id); ok || err != nil {
 		return layers, err
 	}
 	<-j.resolved // so that j.outs are final; who asks has waited for it

@@ -56,6 +56,8 @@ type Options struct {
 	// socket; false and "": the caller of the build gave none.
 	Secrets func(ctx context.Context, id string) ([]byte, bool, error)
 	Agent   func(ctx context.Context, id string) (socket string, err error)
+	// Remote, if not nil, is a cache elsewhere.
+	Remote Remote
 	// Parallel bounds how many operations are executed at once; zero means
 	// four for each processor: commands wait for networks and disks.
 	Parallel int
@@ -93,6 +95,7 @@ type Build struct {
 	slots  chan struct{} // a token for each operation that is executed
 	jobs   sync.WaitGroup
 	events sync.Mutex // held while Options.Events runs
+	knows  known
 
 	mu     sync.Mutex // guards what follows
 	known  map[string]*job
