@@ -25,6 +25,47 @@ func (s *Store) SaveAssembled(ctx context.Context, l *store.Lease, w io.Writer, 
 	return fault.New("image save", strings.Join(names, " "), err)
 }
 
+// SaveDirAssembled is SaveAssembled into a directory with an OCI layout, as
+// SaveDir writes it.
+func (s *Store) SaveDirAssembled(ctx context.Context, l *store.Lease, dir string, a *Assembled, names []string) error {
+	sink, err := newDirSink(dir)
+	if err == nil {
+		defer sink.root.Close()
+		err = s.saveAssembled(ctx, l, sink, a, names, &SaveOptions{OCI: true})
+	}
+	return fault.New("image save", strings.Join(names, " "), err)
+}
+
+// PushAssembled is Push for what Assemble made, to a name that the store need
+// not know.
+func (s *Store) PushAssembled(ctx context.Context, l *store.Lease, a *Assembled, name string, opts *PushOptions) (*Pushed, error) {
+	if opts == nil {
+		opts = &PushOptions{}
+	}
+	done, err := s.pushAssembled(ctx, l, a, name, opts)
+	return done, fault.New("image push", name, err)
+}
+
+func (s *Store) pushAssembled(ctx context.Context, l *store.Lease, a *Assembled, name string, opts *PushOptions) (*Pushed, error) {
+	ref, err := parseRef(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCompress(opts.Compress); err != nil {
+		return nil, err
+	}
+	p, err := s.newPusher(ctx, ref, l, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer p.dst.wire.close()
+	out, err := p.prepare(ctx, &store.Name{Target: a.Target.Digest, Manifest: a.Image.img.Manifest, ImageID: a.Image.img.ID})
+	if err != nil {
+		return nil, err
+	}
+	return p.send(ctx, ref, out)
+}
+
 func (s *Store) saveAssembled(ctx context.Context, l *store.Lease, to sink, a *Assembled, names []string, opts *SaveOptions) error {
 	if err := checkCompress(opts.Compress); err != nil {
 		return err
