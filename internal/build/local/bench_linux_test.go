@@ -67,6 +67,14 @@ func BenchmarkScanFiltered(b *testing.B) {
 	benchmarkScan(b, true, &Filter{Exclude: []string{"**/.git", "**/*.tmp", "node_modules", "**/*_test.py", "docs/**", "!docs/README.md", "*.md", "build"}})
 }
 
+// BenchmarkScanManyPatterns has those that "docker init" writes.
+func BenchmarkScanManyPatterns(b *testing.B) {
+	benchmarkScan(b, true, &Filter{Exclude: []string{"**/.DS_Store", "**/__pycache__", "**/.venv", "**/.classpath", "**/.dockerignore", "**/.env", "**/.git",
+		"**/.gitignore", "**/.project", "**/.settings", "**/.toolstarget", "**/.vs", "**/.vscode", "**/*.*proj.user", "**/*.dbmdl", "**/*.jfm", "**/bin",
+		"**/charts", "**/docker-compose*", "**/compose.y*ml", "**/Dockerfile*", "**/node_modules", "**/npm-debug.log", "**/obj", "**/secrets.dev.yaml",
+		"**/values.dev.yaml", "LICENSE", "README.md"}})
+}
+
 func BenchmarkUnchanged(b *testing.B) {
 	dir := big(b)
 	m, err := (&Dir{Path: dir}).Scan(context.Background(), nil)

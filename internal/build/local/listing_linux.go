@@ -23,7 +23,7 @@ type listing struct {
 
 // name looks at one name. kind is what the directory says of it, perhaps
 // DT_UNKNOWN.
-func (l *listing) name(k *entry, kind byte, m *matchers, above state) (enter bool, at state, err error) {
+func (l *listing) name(k *entry, kind byte, above state) (enter bool, at state, err error) {
 	have := false
 	look := func() (bool, error) {
 		ok, err := statx(l.fd, k.name, unix.AT_SYMLINK_NOFOLLOW, k)
@@ -41,8 +41,8 @@ func (l *listing) name(k *entry, kind byte, m *matchers, above state) (enter boo
 		dir = k.dir()
 	}
 	k.shown, enter = true, dir
-	if m.include != nil || m.exclude != nil {
-		if k.shown, enter, at, err = l.s.rules.decide(m, join(l.rel, k.name), dir, above); err != nil {
+	if r := l.s.rules; r.include != nil || r.exclude != nil {
+		if k.shown, enter, at, err = r.decide(join(l.rel, k.name), dir, above); err != nil {
 			return false, at, err
 		}
 	}

@@ -4,14 +4,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/amphora-go/amphora/internal/store"
 )
 
 // Manifest is what a scan saw: every name that belongs to the context, with
 // the digest of its content. It does not change, and is safe for concurrent
 // use.
 type Manifest struct {
+	mu     sync.Mutex
+	copies map[*store.Lease]string // guarded by mu: copies for Rooted
+
 	path   string // of the directory, without links
 	filter Filter
 	root   *entry

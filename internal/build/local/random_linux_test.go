@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 	"testing"
 
+	"github.com/moby/patternmatcher"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 	"golang.org/x/sys/unix"
@@ -82,7 +84,13 @@ func randomPath(r *rand.Rand) string {
 
 func randomPattern(r *rand.Rand) string {
 	p := randomPath(r)
-	switch r.IntN(8) {
+	switch r.IntN(14) {
+	case 8:
+		p = "**/" + path.Base(p)
+	case 9:
+		p = "**/" + path.Base(p) + "*"
+	case 10:
+		p = []string{"**", "**/*", "a**", "**b", "**/*.go", "*.*", "[a-b]", "a/[^c]", "./a", " a ", "/b", "a\\b", "^a", "**/**", "a/**/b", "?*", "**.go", "x[[]y", "e\\\\f"}[r.IntN(19)]
 	case 0:
 		p = "**/" + p
 	case 1:
@@ -174,6 +182,39 @@ func goMode(m uint32) fs.FileMode {
 		mode |= fs.ModeNamedPipe
 	}
 	return mode
+}
+
+// Every answer is that of patternmatcher.
+func TestPatterns(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 5))
+	names := append([]string{"a.b", "b.c.txt", "x\ny", "\xff", "ü", "a-b"}, randomNames...)
+	for range 20000 {
+		list := make([]string, 1+r.IntN(4))
+		for i := range list {
+			if list[i] = randomPattern(r); r.IntN(3) == 0 {
+				list[i] = "!" + list[i]
+			}
+		}
+		ours, err := newPatterns(list)
+		must(t, err)
+		theirs, err := patternmatcher.New(list)
+		must(t, err)
+		var name string
+		var info patternmatcher.MatchInfo
+		var above []bool
+		for depth := range 4 {
+			name = path.Join(name, names[r.IntN(len(names))])
+			want, next, err1 := theirs.MatchesUsingParentResults(name, info)
+			got, said, err2 := ours.match(name, above, true)
+			if got != want || (err1 == nil) != (err2 == nil) {
+				t.Fatalf("%q, %q: %v %v instead of %v %v", list, name, got, err2, want, err1)
+			}
+			if depth == 0 && r.IntN(2) == 0 {
+				continue // a name in a directory that nobody asked about
+			}
+			info, above = next, said
+		}
+	}
 }
 
 func TestFilterIsThatOfBuildKit(t *testing.T) {

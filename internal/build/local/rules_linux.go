@@ -2,10 +2,9 @@ package local
 
 import (
 	"path"
+	"slices"
 	"strings"
-	"sync"
 
-	"github.com/moby/patternmatcher"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/amphora-go/amphora/internal/fault"
@@ -14,22 +13,15 @@ import (
 // rules decide which names belong to a context, as fsutil's FilterFS does. A
 // directory that does not match may hold names that do.
 type rules struct {
-	include, exclude []string
+	include, exclude *patterns // nil: none
 	// Where the patterns that could match below a directory are plain paths,
 	// these are their beginnings, with "/": other directories are not entered.
 	// nil: any directory may hold something.
 	includeWays, exceptionWays []string
-	onlyExcludes               bool // no exceptions: nothing below an excluded directory belongs
-
-	pool sync.Pool // of *matchers, which one goroutine at a time may use
-}
-
-type matchers struct {
-	include, exclude *patternmatcher.PatternMatcher
 }
 
 // state is what patterns said of a directory, for what is below it.
-type state struct{ include, exclude patternmatcher.MatchInfo }
+type state struct{ include, exclude []bool }
 
 // newRules reads the links that f follows below root.
 func newRules(root string, f *Filter) (*rules, error) {
@@ -37,28 +29,24 @@ func newRules(root string, f *Filter) (*rules, error) {
 	if f == nil {
 		return r, nil
 	}
-	r.include, r.exclude = append([]string(nil), f.Include...), f.Exclude
+	include := slices.Clone(f.Include)
 	if f.Follow != nil {
 		targets, err := follow(root, f.Follow)
 		if err != nil {
 			return nil, err
 		}
 		if targets != nil { // else the root is one of them
-			r.include = covering(append(r.include, targets...))
+			include = covering(append(include, targets...))
 		}
 	}
-	m, err := r.compile()
-	if err != nil {
-		return nil, err
+	var err error
+	if r.include, err = newPatterns(include); err != nil {
+		return nil, fault.Invalid("patterns of what to include %q: %v", include, err)
 	}
-	if m.include != nil {
-		r.includeWays = ways(m.include, false)
+	if r.exclude, err = newPatterns(f.Exclude); err != nil {
+		return nil, fault.Invalid("patterns of what to exclude %q: %v", f.Exclude, err)
 	}
-	if m.exclude != nil {
-		r.onlyExcludes = !m.exclude.Exclusions()
-		r.exceptionWays = ways(m.exclude, true)
-	}
-	r.pool.Put(m)
+	r.includeWays, r.exceptionWays = ways(r.include, false), ways(r.exclude, true)
 	return r, nil
 }
 
@@ -93,26 +81,13 @@ func covering(patterns []string) []string {
 	return kept
 }
 
-func (r *rules) compile() (*matchers, error) {
-	m := &matchers{}
-	var err error
-	if len(r.include) > 0 {
-		if m.include, err = patternmatcher.New(r.include); err != nil {
-			return nil, fault.Invalid("patterns of what to include %q: %v", r.include, err)
-		}
-	}
-	if len(r.exclude) > 0 {
-		if m.exclude, err = patternmatcher.New(r.exclude); err != nil {
-			return nil, fault.Invalid("patterns of what to exclude %q: %v", r.exclude, err)
-		}
-	}
-	return m, nil
-}
-
 // ways returns nil if a pattern has wildcards that are not its end.
-func ways(m *patternmatcher.PatternMatcher, exceptions bool) []string {
+func ways(p *patterns, exceptions bool) []string {
+	if p == nil {
+		return nil
+	}
 	list := []string{}
-	for _, p := range m.Patterns() {
+	for _, p := range p.list {
 		if p.Exclusion() != exceptions {
 			continue
 		}
@@ -125,39 +100,29 @@ func ways(m *patternmatcher.PatternMatcher, exceptions bool) []string {
 	return list
 }
 
-// get returns matchers for one goroutine, which puts them back.
-func (r *rules) get() (*matchers, error) {
-	if m, ok := r.pool.Get().(*matchers); ok {
-		return m, nil
-	}
-	return r.compile()
-}
-
-func (r *rules) put(m *matchers) { r.pool.Put(m) }
-
 // decide says whether name belongs to the context, and if it is a directory
 // whether to look into it.
-func (r *rules) decide(m *matchers, name string, dir bool, above state) (shown, enter bool, at state, err error) {
+func (r *rules) decide(name string, dir bool, above state) (shown, enter bool, at state, err error) {
 	shown, enter = true, dir
-	if m.include != nil {
-		ok, info, err := m.include.MatchesUsingParentResults(name, above.include)
+	if r.include != nil {
+		ok, info, err := r.include.match(name, above.include, dir)
 		if err != nil {
-			return false, false, at, fault.Invalid("patterns of what to include %q: %v", r.include, err)
+			return false, false, at, fault.Invalid("patterns of what to include: %v", err)
 		}
 		at.include = info
 		if !ok {
 			shown, enter = false, dir && leads(r.includeWays, name)
 		}
 	}
-	if m.exclude != nil && (shown || enter) {
-		ok, info, err := m.exclude.MatchesUsingParentResults(name, above.exclude)
+	if r.exclude != nil && (shown || enter) {
+		ok, info, err := r.exclude.match(name, above.exclude, dir)
 		if err != nil {
-			return false, false, at, fault.Invalid("patterns of what to exclude %q: %v", r.exclude, err)
+			return false, false, at, fault.Invalid("patterns of what to exclude: %v", err)
 		}
 		at.exclude = info
 		if ok {
 			shown = false
-			enter = enter && (r.exceptionWays == nil || !r.onlyExcludes && leads(r.exceptionWays, name))
+			enter = enter && leads(r.exceptionWays, name)
 		}
 	}
 	return shown, enter, at, nil

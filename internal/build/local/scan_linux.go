@@ -227,18 +227,13 @@ func (s *scanner) list(rel string, e *entry, st state) (todo []below, err error)
 	s.mu.Lock()
 	s.visits = append(s.visits, &visit{rel, e, old})
 	s.mu.Unlock()
-	m, err := s.rules.get()
-	if err != nil {
-		return nil, err
-	}
-	defer s.rules.put(m)
 	e.kids = make([]*entry, 0, len(names))
 	kids := make([]entry, len(names))
 	l := &listing{s: s, fd: fd, rel: rel, at: e, old: old}
 	for i, n := range names {
 		k := &kids[i]
 		k.name = n.name
-		enter, at, err := l.name(k, n.kind, m, st)
+		enter, at, err := l.name(k, n.kind, st)
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/patternmatcher"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/amphora-go/amphora/internal/build/op"
@@ -145,7 +144,7 @@ func matches(list []string, e *entry, base, rel, pattern string) []string {
 type selection struct {
 	picked
 	copy             *op.Copy
-	include, exclude *patternmatcher.PatternMatcher
+	include, exclude *patterns
 }
 
 // source adds what one of the names means.
@@ -194,17 +193,10 @@ func (s *selection) compile() bool {
 		return true
 	}
 	var err error
-	if len(s.copy.Include) > 0 {
-		if s.include, err = patternmatcher.New(s.copy.Include); err != nil {
-			return false
-		}
+	if s.include, err = newPatterns(s.copy.Include); err == nil {
+		s.exclude, err = newPatterns(s.copy.Exclude)
 	}
-	if len(s.copy.Exclude) > 0 {
-		if s.exclude, err = patternmatcher.New(s.copy.Exclude); err != nil {
-			return false
-		}
-	}
-	return true
+	return err == nil
 }
 
 // filtered adds a directory and what the copy's patterns leave of it. The
@@ -219,7 +211,7 @@ func (s *selection) filtered(name string, e *entry) bool {
 func (s *selection) below(name, rel string, e *entry, above state) bool {
 	for _, k := range e.kids {
 		sub := path.Join(rel, k.name)
-		take, out, at, err := s.match(sub, above)
+		take, out, at, err := s.match(sub, above, k.dir())
 		if err != nil {
 			return false
 		}
@@ -239,7 +231,7 @@ func (s *selection) below(name, rel string, e *entry, above state) bool {
 		}
 		s.buf = k.append(text(append(s.buf, mark), k.name))
 		inside := len(s.buf)
-		if !out || s.exclude.Exclusions() {
+		if !out || s.exclude.exceptions {
 			if !s.below(name, sub, k, at) {
 				return false
 			}
@@ -253,15 +245,15 @@ func (s *selection) below(name, rel string, e *entry, above state) bool {
 	return true
 }
 
-func (s *selection) match(name string, above state) (take, out bool, at state, err error) {
+func (s *selection) match(name string, above state, dir bool) (take, out bool, at state, err error) {
 	take = true
 	if s.include != nil {
-		if take, at.include, err = s.include.MatchesUsingParentResults(name, above.include); err != nil {
+		if take, at.include, err = s.include.match(name, above.include, dir); err != nil {
 			return false, false, at, err
 		}
 	}
 	if s.exclude != nil {
-		if out, at.exclude, err = s.exclude.MatchesUsingParentResults(name, above.exclude); err != nil {
+		if out, at.exclude, err = s.exclude.match(name, above.exclude, dir); err != nil {
 			return false, false, at, err
 		}
 	}

@@ -60,7 +60,7 @@ func (m *Manifest) layer(l *store.Lease) (string, error) {
 
 // Rooted is View for who does not copy but mounts: a tree in which all belongs
 // to 0:0. That is the view itself, if all does on the host and it can be a
-// layer, else a copy.
+// layer, else a copy: one for each lease.
 func (m *Manifest) Rooted(l *store.Lease) (lowers []string, err error) {
 	if foreign(m.root.kids) {
 		return m.copied(l)
@@ -79,6 +79,11 @@ func foreign(list []*entry) bool {
 }
 
 func (m *Manifest) copied(l *store.Lease) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if dir, ok := m.copies[l]; ok {
+		return []string{dir}, nil
+	}
 	dir, err := m.layer(l)
 	if err != nil {
 		return nil, err
@@ -89,8 +94,12 @@ func (m *Manifest) copied(l *store.Lease) ([]string, error) {
 	}
 	defer c.close()
 	if err := c.kids(m.root, "."); err != nil {
-		return nil, fault.Opaque(err)
+		return nil, errors.Join(fault.Opaque(err), os.RemoveAll(dir))
 	}
+	if m.copies == nil {
+		m.copies = map[*store.Lease]string{}
+	}
+	m.copies[l] = dir
 	return []string{dir}, nil
 }
 
