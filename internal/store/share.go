@@ -95,7 +95,8 @@ func (s *Store) sumLayer(ctx context.Context, name string) (digest.Digest, int64
 // Share gives a layer the name that it has in an image, on top of parentChain,
 // which is empty for the lowest layer. Nothing is copied: the new name refers to
 // the files of the layer, and keeps them. Both names are leased. A layer that
-// has the name already, or one with the same content, is taken as it is.
+// has the name already, or one with the same content, is taken as it is. The new
+// name is not synced: whoever shares several layers calls SyncedLayers for all.
 func (s *Store) Share(ctx context.Context, l *Lease, layer, parentChain string) (chain string, err error) {
 	if parentChain != "" && !isHex(parentChain) {
 		return "", badLayer(parentChain)
@@ -137,7 +138,6 @@ func (s *Store) Share(ctx context.Context, l *Lease, layer, parentChain string) 
 		return "", err
 	}
 	step.At("share.renamed")
-	s.SyncLayers([]string{chain})
 	return chain, nil
 }
 

@@ -98,7 +98,9 @@ func TestShare(t *testing.T) {
 	if err != nil || !slices.Equal(lowers, want) {
 		t.Errorf("lowers %q, %v; want %q", lowers, err, want)
 	}
-	s.Wait()
+	if err := s.SyncedLayers(t.Context(), []string{up}); err != nil {
+		t.Fatal(err)
+	}
 	if !layers.Settled(s.root, up) || layers.Settled(s.root, parent) {
 		t.Error("a name is not settled after the sync of the layer, or one that is not there is")
 	}
