@@ -75,6 +75,18 @@ func BenchmarkScanManyPatterns(b *testing.B) {
 		"**/values.dev.yaml", "LICENSE", "README.md"}})
 }
 
+func BenchmarkLoad(b *testing.B) {
+	d := &Dir{Path: big(b), Stat: filepath.Join(b.TempDir(), "stat")}
+	_, err := d.Scan(context.Background(), nil)
+	must(b, err)
+	for b.Loop() {
+		r := load(d.Stat)
+		for dir := range r.blocks {
+			r.dir(dir)
+		}
+	}
+}
+
 func BenchmarkUnchanged(b *testing.B) {
 	dir := big(b)
 	m, err := (&Dir{Path: dir}).Scan(context.Background(), nil)

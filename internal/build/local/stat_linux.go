@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 )
@@ -110,22 +111,12 @@ func (s *scanner) save(name string) error {
 	var recs []byte
 	for _, v := range s.visits {
 		visited[v.rel] = v
-		count := 0
+		keep := s.keep(v)
 		recs = recs[:0]
-		kids, old := v.at.kids, v.old
-		for _, k := range kids {
-			if s.trusted(&k.stamp) && !k.gone {
-				recs = appendRecord(recs, &k.record)
-				count++
-			}
+		for _, r := range keep {
+			recs = appendRecord(recs, r)
 		}
-		for i := range old {
-			if _, hidden := slices.BinarySearch(v.at.hidden, old[i].name); hidden {
-				recs = appendRecord(recs, &old[i])
-				count++
-			}
-		}
-		buf = appendBlock(buf, v.rel, count, recs)
+		buf = appendBlock(buf, v.rel, len(keep), recs)
 	}
 	for dir, b := range s.known.blocks {
 		if visited[dir] == nil && s.stillThere(visited, dir) {
@@ -137,6 +128,26 @@ func (s *scanner) save(name string) error {
 		return err
 	}
 	return atomicfile.Write(name, append(head, buf...), 0o600, false)
+}
+
+// keep are the records of a directory that are to be remembered, sorted.
+func (s *scanner) keep(v *visit) []*record {
+	list := make([]*record, 0, len(v.at.kids))
+	for _, k := range v.at.kids {
+		if s.trusted(&k.stamp) && !k.gone {
+			list = append(list, &k.record)
+		}
+	}
+	sorted := len(list)
+	for i := range v.old {
+		if _, hidden := slices.BinarySearch(v.at.hidden, v.old[i].name); hidden {
+			list = append(list, &v.old[i])
+		}
+	}
+	if len(list) > sorted {
+		slices.SortFunc(list, func(a, b *record) int { return strings.Compare(a.name, b.name) })
+	}
+	return list
 }
 
 // stillThere says whether a directory that was not entered may still exist:

@@ -108,8 +108,9 @@ func TestJustChangedIsNotTrusted(t *testing.T) {
 
 func TestFiltersShareAFile(t *testing.T) {
 	d := small(t)
+	must(t, os.WriteFile(filepath.Join(d.Path, "c"), nil, 0o644))
 	age()
-	a, b := &Filter{Include: []string{"a"}}, &Filter{Include: []string{"b"}}
+	a, b := &Filter{Include: []string{"a", "link"}}, &Filter{Include: []string{"b", "4"}}
 	d.must(t, a)
 	d.must(t, b)
 	if !d.remembers(t, a) || !d.remembers(t, b) {
