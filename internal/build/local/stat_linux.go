@@ -72,11 +72,11 @@ func (r *remembered) dir(name string) []record {
 	d := decoder{s: b.text, ok: true}
 	list := make([]record, 0, min(b.count, len(b.text)/recordMin+1))
 	for d.ok && d.s != "" {
-		var rec record
-		d.record(&rec)
-		if d.ok {
-			list = append(list, rec)
-		}
+		list = append(list, record{})
+		d.record(&list[len(list)-1])
+	}
+	if !d.ok {
+		return nil
 	}
 	return list
 }
@@ -164,8 +164,11 @@ func (s *scanner) stillThere(visited map[string]*visit, dir string) bool {
 	return false
 }
 
-// recordMin is the size of a record without texts.
-const recordMin = 4 + 5*8 + 4 + 32 + 4 + 4
+// recordFixed is the size of a record without texts, recordMin with empty ones.
+const (
+	recordFixed = 5*8 + 4 + 32
+	recordMin   = 4 + recordFixed + 4 + 4
+)
 
 func appendRecord(buf []byte, r *record) []byte {
 	buf = appendText(buf, r.name)
@@ -212,21 +215,26 @@ func (d *decoder) u32() uint32 {
 	if !d.ok {
 		return 0
 	}
+	return u32(p)
+}
+
+func u32(p string) uint32 {
 	return uint32(p[0]) | uint32(p[1])<<8 | uint32(p[2])<<16 | uint32(p[3])<<24
 }
 
-func (d *decoder) u64() uint64 {
-	low := uint64(d.u32())
-	return low | uint64(d.u32())<<32
-}
+func u64(p string) uint64 { return uint64(u32(p)) | uint64(u32(p[4:8]))<<32 }
 
 func (d *decoder) text() string { return d.take(uint64(d.u32())) }
 
 func (d *decoder) record(r *record) {
 	r.name = d.text()
-	r.stamp = stamp{dev: d.u64(), ino: d.u64(), size: d.u64(), mtime: int64(d.u64()), ctime: int64(d.u64()), mode: d.u32()}
-	copy(r.sum[:], d.take(uint64(len(r.sum))))
+	p := d.take(recordFixed)
 	r.link, r.xattrs = d.text(), d.text()
+	if !d.ok {
+		return
+	}
+	r.stamp = stamp{dev: u64(p), ino: u64(p[8:]), size: u64(p[16:]), mtime: int64(u64(p[24:])), ctime: int64(u64(p[32:])), mode: u32(p[40:])}
+	copy(r.sum[:], p[44:])
 }
 
 // remember makes records of a manifest, to compare a later scan with it.
