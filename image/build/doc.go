@@ -1,0 +1,2 @@
+// Package build makes images from Dockerfiles.
+package build
