@@ -22,6 +22,10 @@ type Settings struct {
 	// Conflists lists directories with CNI configuration lists of other tools,
 	// such as /etc/cni/net.d: their networks can be used, and are not changed.
 	Conflists []string
+	// BuildCache is what the cache of builds may take up on disk, in bytes; what
+	// images need as well does not count. After each build that has made it grow
+	// beyond, what was not used for the longest time goes. Default: no limit.
+	BuildCache int64
 }
 
 // Pool is a range of addresses that is cut into subnets with prefixes of Size
@@ -51,7 +55,7 @@ func (e *Engine) Configure(ctx context.Context, change func(*Settings) error) (S
 		for _, p := range now.Pools {
 			r.Pools = append(r.Pools, record.Pool(p))
 		}
-		r.Plugins, r.Conflists = now.Plugins, now.Conflists
+		r.Plugins, r.Conflists, r.BuildCache = now.Plugins, now.Conflists, now.BuildCache
 		return nil
 	})
 	if err != nil {
@@ -61,7 +65,7 @@ func (e *Engine) Configure(ctx context.Context, change func(*Settings) error) (S
 }
 
 func settingsOf(r *record.Settings) Settings {
-	s := Settings{Plugins: r.Plugins, Conflists: r.Conflists}
+	s := Settings{Plugins: r.Plugins, Conflists: r.Conflists, BuildCache: r.BuildCache}
 	for _, p := range r.Pools {
 		s.Pools = append(s.Pools, Pool(p))
 	}
@@ -69,6 +73,9 @@ func settingsOf(r *record.Settings) Settings {
 }
 
 func (s *Settings) check() error {
+	if s.BuildCache < 0 {
+		return fault.Invalid("limit of the build cache %d: give a number of bytes, or 0 for none", s.BuildCache)
+	}
 	for _, p := range s.Pools {
 		if !p.Base.IsValid() || p.Base != p.Base.Masked() {
 			return fault.Invalid("address pool %s: give a prefix with no bits below its mask, such as 10.210.0.0/16", p.Base)

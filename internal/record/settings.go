@@ -17,6 +17,8 @@ type Settings struct {
 	Pools     []Pool   `json:"pools,omitempty"`     // where subnets are chosen from; empty: the default
 	Plugins   []string `json:"plugins,omitempty"`   // directories of CNI plugins that are not built in; empty: the usual ones
 	Conflists []string `json:"conflists,omitempty"` // directories with networks that other tools made
+
+	BuildCache int64 `json:"buildCache,omitempty"` // what the cache of builds may take up on disk, in bytes; 0: any
 }
 
 // Pool is cut into subnets with prefixes of Size bits.

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -24,10 +22,24 @@ type marks struct {
 
 // mark runs with gc.lock held exclusively.
 func (s *Store) mark() (*marks, error) {
-	m := &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}}
-	files, err := s.nameFiles()
+	m := s.noMarks()
+	for _, f := range []func() error{m.names, m.containers, m.records, m.leases} {
+		if err := f(); err != nil {
+			return nil, err
+		}
+	}
+	m.targets()
+	return m, nil
+}
+
+func (s *Store) noMarks() *marks {
+	return &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}}
+}
+
+func (m *marks) names() error {
+	files, err := m.s.nameFiles()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, file := range files {
 		// Also a file about to go and a change not yet complete: the lock of
@@ -36,23 +48,10 @@ func (s *Store) mark() (*marks, error) {
 			continue
 		}
 		if err := m.name(file); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := m.containers(); err != nil {
-		return nil, err
-	}
-	if err := m.records(); err != nil {
-		return nil, err
-	}
-	if err := m.leases(); err != nil {
-		return nil, err
-	}
-	// A layer without files of its own needs those of the one that has them.
-	for _, name := range s.withTargets(slices.Collect(maps.Keys(m.layers))) {
-		m.layers[name] = true
-	}
-	return m, nil
+	return nil
 }
 
 func (m *marks) name(file string) error {

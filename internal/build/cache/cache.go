@@ -6,7 +6,7 @@
 //	Root/build/mounts/HASH/N/       a cache mount: data/, mount.json;  N.lock beside it
 //	Root/build/sources/KIND/HASH/0/ what sources keep between builds, likewise
 //	Root/build/records.lock         held while a record is replaced
-//	Root/build/tidied               when what nobody needs was last looked for
+//	Root/build/tidied.json          when what nobody needs was last looked for
 //
 // Nothing here is synced, and nothing needs to be: a file that is lost, torn or
 // of another version is a result that is not there. HH are the first two digits
@@ -29,6 +29,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
@@ -84,7 +85,10 @@ func absent(err error) bool {
 
 // write replaces a file. The directory is made when it is missing. A reader
 // sees the old content or the new, but after a power loss it may be torn.
-func (c *Cache) write(path string, v any) error {
+func (c *Cache) write(path string, v any) error { return c.writeAt(path, v, time.Time{}) }
+
+// writeAt is write of a file with the given time, unless that is zero.
+func (c *Cache) writeAt(path string, v any, at time.Time) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -94,6 +98,9 @@ func (c *Cache) write(path string, v any) error {
 		return c.s.Trouble(err)
 	}
 	_, err = tmp.Write(append(data, '\n'))
+	if err == nil && !at.IsZero() {
+		err = os.Chtimes(tmp.Name(), at, at)
+	}
 	if err := errors.Join(err, tmp.Close()); err != nil {
 		os.Remove(tmp.Name())
 		return c.s.Trouble(err)

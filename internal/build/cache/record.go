@@ -221,5 +221,9 @@ func (c *Cache) Link(key, id string) error {
 	if err := errors.Join(check("key", key), check("record", id)); err != nil {
 		return err
 	}
+	// On some file systems the rename over a file costs far more than this look.
+	if have, ok, err := c.Find(key); err == nil && ok && have == id {
+		return nil
+	}
 	return c.write(c.sharded("keys", key, ".json"), alias{Version: version, Key: key, ID: id})
 }
