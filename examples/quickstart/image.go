@@ -1,8 +1,6 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	_ "embed"
 	"fmt"
@@ -10,20 +8,28 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/amphora-go/amphora/image"
+	"github.com/amphora-go/amphora/image/build"
 )
 
 //go:embed server/main.go
 var source []byte
 
+//go:embed server/Dockerfile
+var dockerfile []byte
+
 // compile builds the server. It is static: the image needs nothing else.
 func (d *demo) compile(ctx context.Context) error {
-	file := filepath.Join(d.dir, "main.go")
-	if err := os.WriteFile(file, source, 0o644); err != nil {
+	d.context = filepath.Join(d.dir, "context")
+	if err := os.Mkdir(d.context, 0o755); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", "server", file)
-	build.Dir = d.dir
+	for name, content := range map[string][]byte{"main.go": source, "Dockerfile": dockerfile} {
+		if err := os.WriteFile(filepath.Join(d.context, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", "server", "main.go")
+	build.Dir = d.context
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=", "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
@@ -32,31 +38,26 @@ func (d *demo) compile(ctx context.Context) error {
 	return nil
 }
 
-// makeImage packs a root filesystem, one file in all, and imports it.
+// makeImage builds the image from its Dockerfile, in this process. It begins
+// with nothing (FROM scratch), so no registry is asked.
 func (d *demo) makeImage(ctx context.Context) error {
-	server, err := os.ReadFile(filepath.Join(d.dir, "server"))
+	builder, err := build.New(d.eng.Images(), nil)
 	if err != nil {
 		return err
 	}
-	var rootfs bytes.Buffer
-	w := tar.NewWriter(&rootfs)
-	if err := w.WriteHeader(&tar.Header{Name: "server", Mode: 0o755, Size: int64(len(server))}); err != nil {
-		return err
-	}
-	if _, err := w.Write(server); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-
-	d.image, err = d.eng.Images().Import(ctx, &rootfs, &image.ImportOptions{
-		Ref:     "hello:latest",
-		Changes: []string{`ENTRYPOINT ["/server"]`, `CMD ["serve"]`, "USER 1000"},
+	result, err := builder.Build(ctx, &build.Request{
+		Context: build.Context{Dir: d.context},
+		Tags:    []string{"hello"},
+		Progress: func(e build.Event) {
+			if e.Kind == build.StepDone && !e.Step.Internal {
+				d.note("step", "%s", e.Step.Name)
+			}
+		},
 	})
 	if err != nil {
 		return err
 	}
+	d.image = result.Image
 	info, err := d.image.Info(ctx)
 	if err != nil {
 		return err

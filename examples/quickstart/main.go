@@ -1,5 +1,5 @@
-// Command quickstart shows what amphora does, step by step: it makes an image,
-// runs it under limits, talks to it and cleans up. It needs Go and root, but
+// Command quickstart shows what amphora does, step by step: it builds an image
+// from a Dockerfile, runs it under limits, talks to it and cleans up. It needs Go and root, but
 // no registry, no network, no daemon and no container tool.
 //
 //	make demo
@@ -30,10 +30,11 @@ func main() {
 
 // demo is what the steps hand on to each other.
 type demo struct {
-	eng   *amphora.Engine
-	dir   string
-	image *image.Image
-	web   *container.Container
+	eng     *amphora.Engine
+	dir     string
+	context string // of the build, in dir
+	image   *image.Image
+	web     *container.Container
 
 	number int
 	notes  []string // of the present step
@@ -63,7 +64,7 @@ func run(ctx context.Context) error {
 	}{
 		{"Look whether containers can run here", d.check},
 		{"Compile a small web server", d.compile},
-		{"Make an image of it", d.makeImage},
+		{"Build an image of it, from a Dockerfile", d.makeImage},
 		{"Run it, with limits", d.start},
 		{"Follow its log", d.followLog},
 		{"Talk to it over HTTP", d.talk},

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,8 +14,15 @@ import (
 // Options tune a Builder. The zero value is usable.
 type Options struct {
 	// Parallel is how many steps are executed at a time, in one build. 0: as
-	// many as there are processors.
+	// many as there are processors, four times.
 	Parallel int
+	// Helper is the program that is executed to supervise commands. "": this one.
+	Helper string
+	// CgroupParent is the control group below which commands run, as
+	// amphora.Options has it.
+	CgroupParent string
+	// Logger receives what no caller waits for. Nil discards.
+	Logger *slog.Logger
 }
 
 // Builder makes images. It holds nothing that would have to be closed. Safe for
@@ -39,25 +47,8 @@ func New(images *image.Store, opts *Options) (*Builder, error) {
 	if opts != nil {
 		b.opts = *opts
 	}
+	b.connect = b.solve
 	return b, nil
-}
-
-// Result is what a build made.
-type Result struct {
-	// ID is the image's id, Manifest the digest of its manifest, or of the index
-	// if there are several platforms. Both are "" if no image was made.
-	ID, Manifest string
-	Platforms    []PlatformResult
-	Warnings     []Warning // of lint
-	// Syntax is the frontend that the Dockerfile asks for with "# syntax="; the
-	// built-in one was used.
-	Syntax string
-}
-
-// PlatformResult is what a build made for one platform.
-type PlatformResult struct {
-	Platform     string // such as "linux/arm64"
-	ID, Manifest string
 }
 
 // Build makes an image, or whatever the request's outputs are. What other
@@ -131,9 +122,6 @@ func (b *Builder) with(ctx context.Context, operation string, r *Request, do fun
 	}
 	defer func() { err = failure(operation, err, j.graph.text) }()
 	defer func() { err = errors.Join(err, j.Close()) }()
-	if b.connect == nil {
-		return fault.Unsupported("there is no solver")
-	}
 	done, err := b.connect(ctx, j)
 	if err != nil {
 		return err
@@ -157,14 +145,20 @@ func (j *job) evaluate(ctx context.Context, c *conversion) error {
 	return group.Wait()
 }
 
-// output reports what was made.
-func (j *job) output(_ context.Context, c *conversion) (*Result, error) {
-	res := &Result{Syntax: c.Syntax}
+// output brings what was made to where it is wanted.
+func (j *job) output(ctx context.Context, c *conversion) (*Result, error) {
+	res := &Result{}
 	for _, t := range c.Targets {
 		res.Platforms = append(res.Platforms, PlatformResult{Platform: platformText(t.Platform)})
 	}
+	if j.export != nil {
+		var err error
+		if res, err = j.export(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	res.Warnings = j.warnings
+	res.Syntax, res.Warnings = c.Syntax, j.warnings
 	return res, nil
 }

@@ -19,6 +19,9 @@ type job struct {
 	session *session
 	graph   *graph
 	engine  engine
+	// export brings what the engine made to the request's outputs. Nil: it is
+	// left where it is.
+	export func(context.Context, *conversion) (*Result, error)
 
 	mu       sync.Mutex // held while Progress is called; guards warnings
 	warnings []Warning
