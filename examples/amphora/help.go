@@ -24,7 +24,7 @@ func commands() []command {
 	return []command{
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
 		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand, statsCommand, topCommand, updateCommand,
-		buildCommand, pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
+		buildCommand, builderCommand, pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
 		pushCommand, saveCommand, loginCommand, logoutCommand, copyCommand, manifestCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
