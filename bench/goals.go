@@ -32,6 +32,10 @@ var goals = []goal{
 	{"container to container at least docker0's rate (5 % is noise)", titleTrafficAcross, command, "docker", nameCLI, 0.95},
 	{"127.0.0.1:port at least docker's rate (5 % is noise)", titleTrafficPort, command, "docker", nameCLI, 0.95},
 	{"local names 1.5 times the rate of docker's resolver", titleNames, command, "docker", nameCLI, 1.5},
+	{"build, everything, 2 times faster than docker's BuildKit", titleBuildAll, command, "docker build, BuildKit", nameCLI, 2},
+	{"build, everything, 2 times faster than docker's API", titleBuildAll, api, "docker API, classic builder", nameLibrary, 2},
+	{"build, unchanged, 4 times faster than docker's BuildKit", titleBuildSame, command, "docker build, BuildKit", nameCLI, 4},
+	{"build, unchanged, 4 times faster than docker's API", titleBuildSame, api, "docker API, classic builder", nameLibrary, 4},
 	{"log lines, in blocks, 3 times dockerd's rate", titleLogs + "written", command, "docker run", nameCLI, 3},
 }
 

@@ -43,6 +43,7 @@ var rows = []row{
 	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
 	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge}, {"attach", (*bench).rowAttach}, {"scale", (*bench).rowScale},
 	{"throughput", (*bench).rowThroughput}, {"names", (*bench).rowNames},
+	{"build", (*bench).rowBuild},
 }
 
 func init() {
