@@ -221,7 +221,7 @@ func (s *Store) name(ctx context.Context, action string, n store.Name) (*Image, 
 			n.Manifest = have[0].Manifest
 			return nil
 		}
-		return put(ctx, tx, action, n)
+		return tx.Give(ctx, action, n)
 	})
 	if err != nil {
 		return nil, err

@@ -114,7 +114,7 @@ func (s *Store) editIndex(ctx context.Context, name string, edit func(*ocispec.I
 		if have := tx.Get(n.Name); (have == nil) != (old == nil) || have != nil && have.Target != old.Target {
 			return fault.Kind(fs.ErrExist, "somebody else changed it meanwhile; try again")
 		}
-		return put(ctx, tx, "index", *n)
+		return tx.Give(ctx, "index", *n)
 	})
 }
 

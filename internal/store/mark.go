@@ -18,11 +18,15 @@ type marks struct {
 	blobs  map[digest.Digest]bool
 	layers map[string]bool
 	live   map[string]bool // leases
+	stale  []string        // files of holds that ended
+	// read are the documents whose content is marked: one may be marked as
+	// somebody's layer first, which says nothing about what it lists.
+	read map[digest.Digest]bool
 }
 
 // mark runs with gc.lock held exclusively.
-func (s *Store) mark() (*marks, error) {
-	m := &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}}
+func (s *Store) mark(opts *CollectOptions) (*marks, error) {
+	m := &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}, read: map[digest.Digest]bool{}}
 	files, err := s.nameFiles()
 	if err != nil {
 		return nil, err
@@ -40,7 +44,10 @@ func (s *Store) mark() (*marks, error) {
 	if err := m.containers(); err != nil {
 		return nil, err
 	}
-	return m, m.leases()
+	if err := m.leases(); err != nil {
+		return nil, err
+	}
+	return m, m.holds(opts.idleAge())
 }
 
 func (m *marks) name(file string) error {
@@ -63,10 +70,10 @@ func (m *marks) name(file string) error {
 // missing or damaged has nothing more to say, but one that cannot be read now
 // might: that is an error.
 func (m *marks) document(d digest.Digest, depth int) error {
-	if m.blobs[d] || CheckDigest(d) != nil || depth > maxIndexDepth {
+	if m.read[d] || CheckDigest(d) != nil || depth > maxIndexDepth {
 		return nil
 	}
-	m.blobs[d] = true
+	m.blobs[d], m.read[d] = true, true
 	data, err := m.s.ReadBlob(d)
 	if err != nil {
 		return ignoreDamage(err)
@@ -83,7 +90,7 @@ func (m *marks) document(d digest.Digest, depth int) error {
 	}
 	img, _, err := ParseManifest(data)
 	if err != nil {
-		return nil
+		return m.artifact(data)
 	}
 	m.blobs[img.ID] = true
 	for _, l := range img.Layers {
@@ -97,6 +104,21 @@ func (m *marks) document(d digest.Digest, depth int) error {
 		for _, c := range img.Chains() {
 			m.layers[c] = true
 		}
+	}
+	return nil
+}
+
+// artifact marks what a manifest lists that is not an image's.
+func (m *marks) artifact(data []byte) error {
+	d, err := parseDocument(data)
+	if err != nil {
+		return nil
+	}
+	if d.Config != nil {
+		m.blobs[d.Config.Digest] = true
+	}
+	for _, l := range d.Layers {
+		m.blobs[l.Digest] = true
 	}
 	return nil
 }
