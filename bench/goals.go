@@ -27,6 +27,7 @@ var goals = []goal{
 	{"log lines, one write each, 3 times dockerd's rate", titleLogs + "one write each", command, "docker run", nameCLI, 3},
 	{"connect and disconnect 20 times faster than docker network", titleConnect, command, "docker network", nameCLI, 20},
 	{"connect and disconnect 20 times faster than docker's API", titleConnect, api, "docker API", nameLibrary, 20},
+	{"attach and detach a namespace 20 times faster than docker's API", titleConnect, api, "docker API", nameBare, 20},
 	{"run with a published port 6 times faster than docker run", titleBridge, command, "docker run", nameCLI, 6},
 	{"run with a published port 6 times faster than docker's API", titleBridge, api, "docker API", nameLibrary, 6},
 	{"container to container at least docker0's rate (5 % is noise)", titleTrafficAcross, command, "docker", nameCLI, 0.95},
