@@ -64,6 +64,9 @@ func (v *converter) run(ctx context.Context, out *outgoing) (*outgoing, error) {
 			continue
 		}
 		g.Go(func() (err error) {
+			if c.open == nil && v.s.restore(gctx, v.lease, c) && !v.wanted(c) {
+				return nil
+			}
 			become[i], err = v.convert(gctx, c)
 			return err
 		})

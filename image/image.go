@@ -111,6 +111,7 @@ func (i *Image) prepare(ctx context.Context) (*store.Lease, error) {
 		l.Close()
 		return nil, err
 	}
+	i.s.s.Touch(i.img.ID)
 	return l, nil
 }
 

@@ -45,6 +45,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts *ImportOptions) (*
 		opts = &ImportOptions{}
 	}
 	img, err := s.importTar(ctx, r, opts)
+	if err == nil {
+		err = s.tidy(ctx, img, false)
+	}
 	if err != nil {
 		return nil, fault.New("image import", opts.Ref, err)
 	}

@@ -46,7 +46,14 @@ func (s *Store) Pull(ctx context.Context, name string, opts *PullOptions) (*Imag
 	if opts == nil {
 		opts = &PullOptions{}
 	}
+	known, err := s.beforeLimit(ctx)
+	if err != nil {
+		return nil, fault.New("image pull", name, err)
+	}
 	img, err := s.pull(ctx, name, opts)
+	if err == nil {
+		err = s.tidy(ctx, img, known != nil && !known[img.img.ID])
+	}
 	if err != nil {
 		return nil, fault.New("image pull", name, err)
 	}

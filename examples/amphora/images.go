@@ -31,7 +31,7 @@ var imagesCommand = command{
 			if err != nil {
 				return err
 			}
-			infos, err := eng.Images().List(ctx)
+			infos, err := eng.Images().List(ctx, nil)
 			if err != nil {
 				return err
 			}

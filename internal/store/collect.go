@@ -56,7 +56,7 @@ func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, 
 	}
 	defer gc.Release()
 	sw := &sweep{s: s, id: randomID()}
-	m, err := s.mark(opts)
+	m, err := s.mark(opts, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -24,9 +24,14 @@ type marks struct {
 	read map[digest.Digest]bool
 }
 
-// mark runs with gc.lock held exclusively.
-func (s *Store) mark(opts *CollectOptions) (*marks, error) {
-	m := &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}, read: map[digest.Digest]bool{}}
+func (s *Store) noMarks() *marks {
+	return &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}, read: map[digest.Digest]bool{}}
+}
+
+// mark runs with gc.lock held exclusively. Names that without says, if it is
+// not nil, count as if they were gone.
+func (s *Store) mark(opts *CollectOptions, without func(*Name) bool) (*marks, error) {
+	m := s.noMarks()
 	files, err := s.nameFiles()
 	if err != nil {
 		return nil, err
@@ -37,7 +42,7 @@ func (s *Store) mark(opts *CollectOptions) (*marks, error) {
 		if !strings.HasSuffix(file, ".json") && !strings.HasSuffix(file, ".json.next") {
 			continue
 		}
-		if err := m.name(file); err != nil {
+		if err := m.name(file, without); err != nil {
 			return nil, err
 		}
 	}
@@ -50,12 +55,12 @@ func (s *Store) mark(opts *CollectOptions) (*marks, error) {
 	return m, m.holds(opts.idleAge())
 }
 
-func (m *marks) name(file string) error {
+func (m *marks) name(file string, without func(*Name) bool) error {
 	n, err := m.s.readName(file)
 	if err != nil && strings.HasSuffix(file, ".next") {
 		return nil // torn: it will be dropped
 	}
-	if err != nil || n == nil {
+	if err != nil || n == nil || without != nil && without(n) {
 		return err
 	}
 	for _, d := range []digest.Digest{n.Target, n.Manifest} {
@@ -152,14 +157,16 @@ func (m *marks) containers() error {
 }
 
 // leases marks what live leases name.
-func (m *marks) leases() error {
+func (m *marks) leases() error { return m.leasesBut("") }
+
+func (m *marks) leasesBut(own string) error {
 	entries, err := os.ReadDir(m.s.path("leases"))
 	if err != nil {
 		return m.s.trouble(err)
 	}
 	for _, e := range entries {
 		id, ok := strings.CutSuffix(e.Name(), ".lock")
-		if !ok {
+		if !ok || id == own {
 			continue
 		}
 		held, err := flock.Held(m.s.path("leases", e.Name()))
