@@ -82,7 +82,7 @@ func (s *Store) pull(ctx context.Context, name string, opts *PullOptions) (*Imag
 	if p.want, err = parsePlatform(opts.Platform); err != nil {
 		return nil, err
 	}
-	if p.sources, err = s.sources(ref); err != nil {
+	if p.sources, err = s.sources(ref, opts.StallTimeout); err != nil {
 		return nil, err
 	}
 	defer p.close()
@@ -167,10 +167,14 @@ func (p *puller) ask(ctx context.Context, f func(*source) error) error {
 	var failures []error
 	for _, src := range p.sources {
 		err := persist(ctx, func() error { return f(src) })
-		if err == nil || ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		failures = append(failures, err)
+		p.s.health.note(src, err)
+		if err == nil {
+			return nil
+		}
+		failures = addFailure(failures, src, err)
 	}
 	return joinFailures(failures)
 }

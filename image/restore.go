@@ -51,7 +51,7 @@ func (s *Store) fetchBlob(ctx context.Context, l *store.Lease, blob ocispec.Desc
 func (s *Store) fetchFrom(ctx context.Context, l *store.Lease, ref Ref, blob ocispec.Descriptor) error {
 	p := &puller{s: s, opts: &PullOptions{}, stall: stallTimeout, lease: l}
 	var err error
-	if p.sources, err = s.sources(ref); err != nil {
+	if p.sources, err = s.sources(ref, 0); err != nil {
 		return err
 	}
 	defer p.close()

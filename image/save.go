@@ -74,7 +74,7 @@ type sink interface {
 	// another digest. fs.ErrExist: it is there.
 	blob(ctx context.Context, d digest.Digest, size int64, r io.Reader) error
 	// end writes the files beside the blobs.
-	end(layout *layout) error
+	end(ctx context.Context, layout *layout) error
 }
 
 // saved is one image of an archive, under all its names.
@@ -109,7 +109,7 @@ func (s *Store) save(ctx context.Context, to sink, names []string, opts *SaveOpt
 	if err != nil {
 		return err
 	}
-	return to.end(layout)
+	return to.end(ctx, layout)
 }
 
 // savedImage adds an image, or a name of one that is there.
