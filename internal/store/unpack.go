@@ -177,13 +177,18 @@ func (u *unpacker) apply(ctx context.Context, i int, opts *archive.ApplyOptions)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	for {
+	for verified := false; ; {
 		st, err := u.applyOnce(ctx, i, opts)
 		if err != nil && ctx.Err() == nil && !IsTrouble(err) {
 			// Bad content may be the fault of its source: only a verified
 			// stream is the image's own.
 			if verdict := u.verdict(ctx, i); verdict != nil {
 				err = verdict
+			} else if !verified {
+				// What was verified may be the stream of the next source already:
+				// it is right, and unpacked once before anybody is blamed.
+				verified = true
+				continue
 			}
 		}
 		if !errors.Is(err, ErrRestart) {
