@@ -100,6 +100,10 @@ func (p *puller) close() {
 }
 
 func (p *puller) run(ctx context.Context, ref Ref) (*Image, error) {
+	trust, err := p.s.trust(ref)
+	if err != nil {
+		return nil, err
+	}
 	target, data, err := p.top(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -107,6 +111,9 @@ func (p *puller) run(ctx context.Context, ref Ref) (*Image, error) {
 	n := store.Name{Name: ref.stored().String(), Target: target, Pulled: true}
 	img, config, err := p.chosen(ctx, data)
 	if err != nil {
+		return nil, err
+	}
+	if err := trust.verify(ctx, p, ref, string(target), string(img.Manifest)); err != nil {
 		return nil, err
 	}
 	n.MediaType, n.Manifest, n.ImageID = store.MediaType(data), img.Manifest, img.ID

@@ -43,6 +43,9 @@ type Options struct {
 	// NAME.cert with NAME.key what this client shows. Default
 	// ~/.docker/certs.d and /etc/docker/certs.d; empty but not nil is none.
 	Certificates []string
+	// Trust is what this program asks of images that it pulls, besides what
+	// the Root's Settings.Trust asks: both must be fulfilled.
+	Trust []TrustRule
 }
 
 // Store is the images of one Root. It is safe for concurrent use; any number
