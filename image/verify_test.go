@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/amphora-go/amphora/internal/flock"
+	"github.com/amphora-go/amphora/internal/record"
+	"github.com/amphora-go/amphora/internal/testenv"
 )
 
 func TestVerifyAndRepair(t *testing.T) {
@@ -159,5 +161,25 @@ func TestRepairLeavesRunningContainersAlone(t *testing.T) {
 	alive.Release()
 	if done, err = s.Repair(t.Context(), nil); err != nil || done[0].Err != nil {
 		t.Errorf("afterwards: %+v, %v", done, err)
+	}
+}
+
+// Whiteouts, opaque directories, links into lower layers, implied directories:
+// what an unpacked layer has beyond its archive is no damage.
+func TestVerifyOfWhatIsHardToUnpack(t *testing.T) {
+	needRoot(t)
+	reg := testenv.NewRegistry(t, nil)
+	reg.Push(t, "app", "1", testenv.LayeredImage(t, "app:1"))
+	s := openTest(t, nil)
+	pullOne(t, s, reg.Host+"/app:1", nil)
+	s.s.Wait()
+	for _, drop := range []bool{false, true} {
+		configure(t, s, record.Images{DropBlobs: drop})
+		if _, err := s.Trim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Verify(t.Context(), nil); err != nil || len(v.Problems)+len(v.Unproven) > 0 || v.Layers != 4 {
+			t.Errorf("blobs dropped %v: %+v, %v", drop, v, err)
+		}
 	}
 }

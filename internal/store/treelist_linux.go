@@ -64,7 +64,9 @@ func listEntry(ctx context.Context, dir, path string, seen map[inode]string) (tr
 		e.Link, err = os.Readlink(path)
 		return e, err
 	case unix.S_IFCHR, unix.S_IFBLK:
-		e.Dev = st.Rdev
+		if e.Dev = st.Rdev; e.Dev == 0 {
+			e.MTime = 0 // a whiteout: of its unpacking, and nobody sees it
+		}
 		return e, nil
 	case unix.S_IFREG:
 		e.Size = st.Size
