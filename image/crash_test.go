@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,6 +104,38 @@ func (p *crashPlan) run(s *Store) error {
 		_, err = s.s.Collect(ctx, nil)
 	case "prune":
 		_, err = s.Prune(ctx, &PruneOptions{All: true, Only: ListOptions{References: []string{"base:one", "base:two"}}})
+	case "pull-loop":
+		for range 8 {
+			img, err := s.Pull(ctx, p.Registry+"/app:v1", nil)
+			if err != nil {
+				return err
+			}
+			l, err := img.Prepare(ctx)
+			if errors.Is(err, store.ErrMissing) {
+				continue // removed since
+			}
+			if err != nil {
+				return err
+			}
+			for _, chain := range img.Layers() {
+				if entries, err := os.ReadDir(s.s.LayerDir(chain)); err != nil || len(entries) != 1 {
+					return fmt.Errorf("a leased layer: %v, %w", entries, err)
+				}
+			}
+			l.Close()
+		}
+	case "remove-loop":
+		for range 30 {
+			if _, err := s.Remove(ctx, p.Registry+"/app:v1", nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	case "prune-loop":
+		for range 30 {
+			if _, err := s.Prune(ctx, &PruneOptions{All: true}); err != nil {
+				return err
+			}
+		}
 	case "trim":
 		_, err = s.Trim(ctx)
 	case "repair":

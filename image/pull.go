@@ -66,6 +66,7 @@ type puller struct {
 	opts    *PullOptions
 	sources []*source
 	lease   *store.Lease
+	opened  map[digest.Digest]bool // indexes within indexes
 	want    ocispec.Platform
 	stall   time.Duration
 }
@@ -239,6 +240,17 @@ func (p *puller) entries(ctx context.Context, data []byte, depth int) ([]ocispec
 			out = append(out, e)
 			continue
 		}
+		// Each once: indexes that list one another many times over would take
+		// for ever.
+		if p.opened[e.Digest] {
+			continue
+		}
+		if p.opened == nil {
+			p.opened = map[digest.Digest]bool{}
+		}
+		if p.opened[e.Digest] = true; len(p.opened) > maxIndexes {
+			return nil, fault.Invalid("the index lists more than %d other indexes", maxIndexes)
+		}
 		inner, err := p.manifest(ctx, e.Digest)
 		if err != nil {
 			return nil, err
@@ -251,6 +263,9 @@ func (p *puller) entries(ctx context.Context, data []byte, depth int) ([]ocispec
 	}
 	return out, nil
 }
+
+// maxIndexes within one.
+const maxIndexes = 100
 
 // maxNesting of indexes within indexes; none is usual in registries.
 const maxNesting = 3

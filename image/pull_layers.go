@@ -181,8 +181,13 @@ func (set *layerSet) unpack(ctx context.Context, img *store.Image) error {
 		}
 		return nil
 	}
+	limits, err := set.p.s.settings()
+	if err != nil {
+		return err
+	}
 	return set.p.s.s.Unpack(ctx, set.p.lease, img, &store.UnpackOptions{
-		Open: func(ctx context.Context, i int) (io.ReadCloser, error) { return set.downloads[i].open(ctx) },
+		MaxBytes: limits.MaxBytes,
+		Open:     func(ctx context.Context, i int) (io.ReadCloser, error) { return set.downloads[i].open(ctx) },
 		Progress: func(i int, u store.UnpackProgress) {
 			if u != store.Unpacking {
 				set.report.unpacked(i, u == store.Existed)

@@ -23,6 +23,8 @@ type UnpackOptions struct {
 	Open func(ctx context.Context, i int) (io.ReadCloser, error)
 	// Progress is told the state of layer i, from several goroutines.
 	Progress func(i int, p UnpackProgress)
+	// MaxBytes bounds the content of each layer's files. 0: no bound.
+	MaxBytes int64
 	// Parallel is how many layers are unpacked at a time. 0: one for each
 	// core, at least two, since one may be waiting for its download.
 	Parallel int
@@ -215,6 +217,11 @@ func (u *unpacker) applyOnce(ctx context.Context, i int, opts *archive.ApplyOpti
 	}
 	defer r.Close()
 	u.progress(i, Unpacking)
+	if u.opts.MaxBytes > 0 {
+		bounded := *opts
+		bounded.MaxBytes = u.opts.MaxBytes
+		opts = &bounded
+	}
 	st, err := u.s.stage(ctx, u.lease, r, opts)
 	if err != nil {
 		return nil, err
