@@ -287,6 +287,14 @@ func TestPullAll(t *testing.T) {
 	if err != nil || len(all) != 5 || all[4].Ref().Tag != "v4" {
 		t.Fatalf("%v, %v", all, err)
 	}
+	astray := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Link", `<`+paged.URL+`/v2/app/tags/list>; rel="next"`)
+		fmt.Fprint(w, `{"tags":["v1"]}`)
+	}))
+	defer astray.Close()
+	if _, err := s.Tags(t.Context(), strings.TrimPrefix(astray.URL, "http://")+"/app"); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("goes on elsewhere: %v", err)
+	}
 	if _, err := s.PullAll(t.Context(), name+":v1", nil); !errors.Is(err, fs.ErrInvalid) {
 		t.Errorf("with a tag: %v", err)
 	}
