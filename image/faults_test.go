@@ -75,11 +75,15 @@ func TestHostileRegistries(t *testing.T) {
 		"503 for ever, for blobs": {status("/blobs/", 503), nil, "503"},
 		"401 whatever is sent":    {status("/v2/app/", 401), fs.ErrPermission, "log in"},
 		"403":                     {status("/manifests/", 403), fs.ErrPermission, "log in"},
-		"redirects in a circle":   {on("/blobs/", func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, req.URL.Path, 307) }), nil, "redirects"},
+		"redirects in a circle": {on("/blobs/", func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, req.URL.Path, http.StatusTemporaryRedirect)
+		}), nil, "redirects"},
 		"redirect to nowhere": {on("/blobs/", func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, "http://127.0.0.1:1/x?sig=s3cr3t", 307)
+			http.Redirect(w, req, "http://127.0.0.1:1/x?sig=s3cr3t", http.StatusTemporaryRedirect)
 		}), nil, "127.0.0.1:1"},
-		"redirect to another kind": {on("/blobs/", func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, "file:///etc/passwd", 307) }), nil, "file"},
+		"redirect to another kind": {on("/blobs/", func(w http.ResponseWriter, req *http.Request) {
+			http.Redirect(w, req, "file:///etc/passwd", http.StatusTemporaryRedirect)
+		}), nil, "file"},
 		"manifest of another digest": {on("/manifests/sha256:", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write([]byte(`{"schemaVersion":2}`))
 		}), store.ErrDigest, "got content"},
