@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -280,6 +281,26 @@ func TestDroppedBlobs(t *testing.T) {
 	if again := pullOne(t, other, target, nil); again.ID() != img.ID() {
 		t.Error("another image arrived")
 	}
+	// Also when the name that it was pulled by is gone.
+	if _, err := s.Trim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), name, "kept:v1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, gone := range []string{name, target} {
+		if _, err := s.Remove(t.Context(), gone, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var saved bytes.Buffer
+	if err := s.Save(t.Context(), &saved, []string{"kept:v1"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if loaded, err := other.Load(t.Context(), &saved, nil); err != nil || loaded[0].Image.Manifest() != img.Manifest() {
+		t.Errorf("saved without its name: %+v, %v", loaded, err)
+	}
+	pullOne(t, s, name, nil)
 	// Damage is found without a blob, and mended with one.
 	if _, err := s.Trim(t.Context()); err != nil {
 		t.Fatal(err)

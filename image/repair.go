@@ -123,7 +123,7 @@ func (s *Store) mendBlob(ctx context.Context, p Problem) error {
 		}
 		step.At("repair.discarded")
 	}
-	return s.fetchBlob(ctx, l, d)
+	return s.fetchBlob(ctx, l, d, "")
 }
 
 func (s *Store) mendLayer(ctx context.Context, p Problem) error {
@@ -137,7 +137,7 @@ func (s *Store) mendLayer(ctx context.Context, p Problem) error {
 	}
 	blob := p.img.Layers[p.at].Blob
 	if _, ok := s.s.HasBlob(blob.Digest); !ok {
-		if err := s.fetchBlob(ctx, l, blob); err != nil {
+		if err := s.fetchBlob(ctx, l, blob, p.img.Layers[p.at].Chain); err != nil {
 			return fmt.Errorf("its blob was dropped and cannot be fetched: %w", err)
 		}
 	}

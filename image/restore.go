@@ -14,7 +14,7 @@ import (
 // that what leaves the store has the digests that it came with. False: it
 // cannot be had, and is to be made from the unpacked layer.
 func (s *Store) restore(ctx context.Context, l *store.Lease, c *content) bool {
-	if err := s.fetchBlob(ctx, l, c.Descriptor); err != nil {
+	if err := s.fetchBlob(ctx, l, c.Descriptor, c.chain); err != nil {
 		s.log.Info("image: a dropped blob cannot be fetched", "blob", c.Digest, "err", err)
 		return false
 	}
@@ -25,14 +25,21 @@ func (s *Store) restore(ctx context.Context, l *store.Lease, c *content) bool {
 }
 
 // fetchBlob gets a blob from the registries, or their mirrors, that an image
-// which has it was pulled from. The lease names it afterwards.
-func (s *Store) fetchBlob(ctx context.Context, l *store.Lease, blob ocispec.Descriptor) error {
+// which has it was pulled from, or that were noted for the layer when it was
+// dropped. The lease names it afterwards.
+func (s *Store) fetchBlob(ctx context.Context, l *store.Lease, blob ocispec.Descriptor, chain string) error {
 	if err := l.Add(ctx, blob.Digest); err != nil {
 		return err
 	}
 	refs, err := s.originsOf(ctx, blob.Digest)
 	if err != nil {
 		return err
+	}
+	for _, name := range s.s.Origins(chain) {
+		ref, err := parseRef(name)
+		if err == nil && !slices.ContainsFunc(refs, func(r Ref) bool { return r.Name() == ref.Name() }) {
+			refs = append(refs, ref)
+		}
 	}
 	var failures []error
 	for _, ref := range refs {

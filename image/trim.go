@@ -87,9 +87,8 @@ func overLimit(limit, have, more int64) error {
 // lastUsed is an image with what it is judged by.
 type lastUsed struct {
 	Info
-	img    *store.Image // nil if it is damaged
-	pulled bool
-	idle   bool
+	img  *store.Image // nil if it is damaged
+	idle bool
 }
 
 // byUse lists images, the one that was used least recently first.
@@ -104,7 +103,7 @@ func (s *Store) byUse(ctx context.Context) ([]lastUsed, error) {
 	}
 	var out []lastUsed
 	for _, i := range infos {
-		one := lastUsed{Info: i, pulled: len(i.Digests) > 0, idle: used.of(digest.Digest(i.ID), digest.Digest(i.Manifest)) == 0}
+		one := lastUsed{Info: i, idle: used.of(digest.Digest(i.ID), digest.Digest(i.Manifest)) == 0}
 		one.img, _ = s.s.Image(digest.Digest(i.Manifest))
 		out = append(out, one)
 	}
@@ -114,12 +113,30 @@ func (s *Store) byUse(ctx context.Context) ([]lastUsed, error) {
 	return out, nil
 }
 
-// fetchable are the layers that a registry has.
-func fetchable(images []lastUsed) []store.Layer {
-	var out []store.Layer
+// fetchable are the layers that a registry has, and under which names.
+func fetchable(images []lastUsed) []store.Droppable {
+	origins := map[string][]string{}
 	for _, i := range images {
-		if i.img != nil && i.pulled {
-			out = append(out, i.img.Layers...)
+		if i.img == nil {
+			continue
+		}
+		for _, l := range i.img.Layers {
+			for _, ref := range i.Digests {
+				if name := ref.String(); !slices.Contains(origins[l.Chain], name) {
+					origins[l.Chain] = append(origins[l.Chain], name)
+				}
+			}
+		}
+	}
+	var out []store.Droppable
+	for _, i := range images {
+		if i.img == nil {
+			continue
+		}
+		for _, l := range i.img.Layers {
+			if from := origins[l.Chain]; from != nil {
+				out = append(out, store.Droppable{Layer: l, Origins: from})
+			}
 		}
 	}
 	return out

@@ -2,26 +2,35 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/step"
 )
 
+// Droppable is a layer whose blob can be had again.
+type Droppable struct {
+	Layer
+	Origins []string // names, as registries know them, of images that have it
+}
+
 // DropBlobs takes away the blobs of layers whose trees are on disk, for good
 // and synced, until enough, if not nil, says that what was freed suffices.
 // Before a blob goes the tree is written down, file by file, which is what
-// Verify compares it with from then on. Blobs that a live lease names stay.
-// It returns those that went and their bytes.
-func (s *Store) DropBlobs(ctx context.Context, layers []Layer, enough func(freed int64) bool) ([]digest.Digest, int64, error) {
+// Verify compares it with from then on, and where the blob came from: the names
+// may be gone when it is wanted. Blobs that a live lease names stay. It returns
+// those that went and their bytes.
+func (s *Store) DropBlobs(ctx context.Context, layers []Droppable, enough func(freed int64) bool) ([]digest.Digest, int64, error) {
 	if err := s.Init(); err != nil {
 		return nil, 0, err
 	}
-	var ready []Layer
+	var ready []Droppable
 	var freed int64
 	for _, l := range layers {
 		if enough != nil && enough(freed) {
@@ -31,7 +40,7 @@ func (s *Store) DropBlobs(ctx context.Context, layers []Layer, enough func(freed
 		if !ok {
 			continue
 		}
-		if ok, err := s.listed(ctx, l.Chain); err != nil {
+		if ok, err := s.listed(ctx, &l); err != nil {
 			return nil, 0, err
 		} else if ok {
 			ready, freed = append(ready, l), freed+size
@@ -48,12 +57,16 @@ func (s *Store) DropBlobs(ctx context.Context, layers []Layer, enough func(freed
 
 // listed sees to it that a layer can do without its blob: false if it is not
 // there, or not yet synced.
-func (s *Store) listed(ctx context.Context, chain string) (bool, error) {
+func (s *Store) listed(ctx context.Context, l *Droppable) (bool, error) {
+	chain := l.Chain
 	if _, ok, err := s.Layer(chain); err != nil || !ok {
 		return false, nil // damaged: the blob is needed
 	}
 	if state, err := s.pending(chain); err != nil || state != pendingNot {
 		return false, err
+	}
+	if err := atomicfile.WriteJSON(s.path("layers", chain, "origins.json"), l.Origins, 0o600, true); err != nil {
+		return false, s.trouble(err)
 	}
 	if list, err := s.readList(chain); err == nil && list != nil {
 		return true, nil
@@ -66,7 +79,7 @@ func (s *Store) listed(ctx context.Context, chain string) (bool, error) {
 }
 
 // dropListed renames blobs away while nobody writes a lease.
-func (s *Store) dropListed(ctx context.Context, layers []Layer) (gone []digest.Digest, freed int64, err error) {
+func (s *Store) dropListed(ctx context.Context, layers []Droppable) (gone []digest.Digest, freed int64, err error) {
 	gc, err := flock.Acquire(ctx, s.path("gc.lock"), flock.Exclusive)
 	if err != nil {
 		return nil, 0, s.lockTrouble(ctx, err)
@@ -95,6 +108,18 @@ func (s *Store) dropListed(ctx context.Context, layers []Layer) (gone []digest.D
 		gone, freed = append(gone, l.Blob.Digest), freed+size
 	}
 	return gone, freed, nil
+}
+
+// Origins is where the blob of a layer came from that was dropped.
+func (s *Store) Origins(chain string) []string {
+	if !isHex(chain) {
+		return nil
+	}
+	var origins []string
+	if data, err := os.ReadFile(s.path("layers", chain, "origins.json")); err == nil {
+		json.Unmarshal(data, &origins) // without them the names are what is left
+	}
+	return origins
 }
 
 // Dropped reports whether a layer does without its blob by design.
