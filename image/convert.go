@@ -175,6 +175,7 @@ func (v *converter) convert(ctx context.Context, c *content) (_ *content, err er
 	n := *c
 	n.MediaType, n.Size = layerIn(c.MediaType, format), sum.n
 	n.Digest = digest.NewDigest(digest.SHA256, sum.hash)
+	n.path = path
 	n.open = func(context.Context) (blobFile, error) {
 		f, err := os.Open(path)
 		return f, v.s.s.Trouble(err)

@@ -30,8 +30,8 @@ type Info struct {
 	Problem string
 }
 
-// List returns the images that opts choose, nil being all, the newest first.
-// An image that is damaged is listed too, with its Problem. The error Is
+// List returns the images that opts choose, nil being all, the newest first,
+// without the artifacts that a registry keeps beside them (see Serve). An image that is damaged is listed too, with its Problem. The error Is
 // fs.ErrNotExist when an image that opts name does not exist.
 func (s *Store) List(ctx context.Context, opts *ListOptions) ([]Info, error) {
 	infos, err := s.list(ctx, opts)
@@ -184,7 +184,7 @@ func (info *Info) names(group []*store.Name) {
 		if ref.Digest == "" {
 			info.Refs = append(info.Refs, ref)
 		}
-		if n.Pulled {
+		if n.Pulled || ref.Digest != "" {
 			ref.Tag, ref.Digest = "", string(n.Target)
 			if !slices.Contains(info.Digests, ref) {
 				info.Digests = append(info.Digests, ref)

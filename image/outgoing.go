@@ -47,6 +47,7 @@ type content struct {
 	// open gives its bytes, which the caller closes. Nil: the blob is not
 	// here, but the layer is unpacked.
 	open func(ctx context.Context) (blobFile, error)
+	path string // where it was made, among the lease's working files
 }
 
 // outgoing is what leaves the store under one name.

@@ -134,6 +134,26 @@ func (tx *NamesTx) Remove(ctx context.Context, action string, n *Name) error {
 	return tx.s.trouble(atomicfile.SyncDir(tx.s.path("images")))
 }
 
+// Take takes a name away, and with its last name the image.
+func (tx *NamesTx) Take(ctx context.Context, n *Name) error {
+	last := len(tx.Of(n.ImageID)) == 1
+	if last {
+		// A kill before the end leaves an image without a name.
+		if err := tx.Keep(n); err != nil {
+			return err
+		}
+	}
+	if err := tx.Remove(ctx, "untag", n); err != nil || !last {
+		return err
+	}
+	for _, nameless := range tx.Of(n.ImageID) {
+		if err := tx.Remove(ctx, "delete", nameless); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Keep makes sure that the image of n stays when n is given to another image
 // or taken away, by a file without a name. It is no event: while n is there
 // nobody sees it.
