@@ -82,7 +82,9 @@ type Access struct {
 // compressor are; it is the same each time.
 //
 // Blobs that are uploaded stay for 24 hours without a manifest, whatever is
-// collected and whichever process ends. Only sha256 is accepted.
+// collected and whichever process ends. After their manifest came they stay
+// for an hour, also when that is deleted: another client may have been told
+// that it need not send them. Only sha256 is accepted.
 //
 // The handler must be at the root of its host, which is where clients look for
 // /v2/. It holds nothing that would have to be closed. Nil options are valid.

@@ -23,10 +23,9 @@ func (v *serving) Name(repository string) (string, error) {
 		return ref.Name(), err
 	}
 	ref := Ref{Registry: v.host, Repository: repository}
-	return ref.Name(), complete(&ref)
+	err := ref.complete()
+	return ref.Name(), err
 }
-
-func complete(r *Ref) error { return r.complete() }
 
 // Repository is the reverse of Name; names that no path can say are not served.
 func (v *serving) Repository(name string) (string, bool) {

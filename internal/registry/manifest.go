@@ -218,7 +218,6 @@ func (q *request) deleteManifest(reference string) error {
 	if byDigest && store.CheckDigest(d) != nil {
 		return errDigest
 	}
-	var gone *document
 	err := q.store.UpdateNames(q.ctx, func(tx *store.NamesTx) error {
 		v, err := q.view(q.ctx, q.name)
 		if err != nil {
@@ -229,7 +228,6 @@ func (q *request) deleteManifest(reference string) error {
 			if m := v.manifests[d]; m != nil && m.within != "" {
 				return errInUse.because("index " + string(m.within) + " lists it: delete that first")
 			}
-			gone = q.document(d)
 		}
 		for _, n := range tx.All() {
 			repo, ref, ok := split(n.Name)
@@ -249,13 +247,6 @@ func (q *request) deleteManifest(reference string) error {
 	})
 	if err != nil {
 		return err
-	}
-	if gone != nil {
-		for _, b := range gone.blobs {
-			if err := q.store.Unhold(q.name, b.Digest); err != nil {
-				return err
-			}
-		}
 	}
 	q.tidy()
 	q.w.WriteHeader(http.StatusAccepted)

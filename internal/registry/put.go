@@ -50,7 +50,7 @@ func (q *request) putManifest(reference string) error {
 	}
 	step.At("registry.named")
 	for _, b := range doc.blobs {
-		if err := q.store.Unhold(q.name, b.Digest); err != nil {
+		if err := q.store.HandOver(q.name, b.Digest); err != nil {
 			return err
 		}
 	}

@@ -50,6 +50,13 @@ func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, 
 	if err := s.Init(); err != nil {
 		return nil, err
 	}
+	// An image that loses its name to another one is kept by a new file: names
+	// must not change while they are read.
+	names, err := flock.Acquire(ctx, s.path("images", "names.lock"), flock.Exclusive)
+	if err != nil {
+		return nil, s.lockTrouble(ctx, err)
+	}
+	defer names.Release()
 	gc, err := flock.Acquire(ctx, s.path("gc.lock"), flock.Exclusive)
 	if err != nil {
 		return nil, s.lockTrouble(ctx, err)
@@ -66,6 +73,7 @@ func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, 
 	}
 	step.At("collect.trashed")
 	gc.Release()
+	names.Release()
 	s.emptyTrash(ctx)
 	return &sw.done, nil
 }

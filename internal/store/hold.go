@@ -34,22 +34,56 @@ func (s *Store) Hold(ctx context.Context, scope string, blobs ...digest.Digest) 
 		return s.lockTrouble(ctx, err)
 	}
 	defer gc.Release()
-	now := time.Now()
 	for _, d := range blobs {
 		if err := CheckDigest(d); err != nil {
 			return err
 		}
-		path := s.holdPath(scope, d)
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-		if err != nil {
-			return s.trouble(err)
-		}
-		_, err = f.WriteString(scope)
-		if err := errors.Join(err, f.Close(), os.Chtimes(path, now, now)); err != nil {
+		if err := writeHold(s.holdPath(scope, d), scope); err != nil {
 			return s.trouble(err)
 		}
 	}
 	step.At("hold.written")
+	return nil
+}
+
+// writeHold writes the file until it is there: somebody may end the same hold
+// meanwhile.
+func writeHold(path, scope string) error {
+	for {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(scope) // which sets its time
+		mine, err2 := f.Stat()
+		if err = errors.Join(err, err2, f.Close()); err != nil {
+			return err
+		}
+		there, err := os.Stat(path)
+		if err == nil && os.SameFile(mine, there) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// handOver is how long a hold still lasts once a manifest names the blob:
+// another client may have been told that it need not send it.
+const handOver = time.Hour
+
+// HandOver lets holds end soon, since a manifest names the blobs now.
+func (s *Store) HandOver(scope string, blobs ...digest.Digest) error {
+	then := time.Now().Add(handOver - IdleAge)
+	for _, d := range blobs {
+		if CheckDigest(d) != nil || !s.Held(scope, d) {
+			continue
+		}
+		if err := os.Chtimes(s.holdPath(scope, d), then, then); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s.trouble(err)
+		}
+	}
 	return nil
 }
 
@@ -84,7 +118,7 @@ func (s *Store) Holders(d digest.Digest) ([]string, error) {
 	return scopes, nil
 }
 
-// Unhold ends holds of a scope.
+// Unhold ends holds of a scope at once.
 func (s *Store) Unhold(scope string, blobs ...digest.Digest) error {
 	for _, d := range blobs {
 		if CheckDigest(d) != nil {

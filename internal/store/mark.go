@@ -28,17 +28,27 @@ func (s *Store) noMarks() *marks {
 	return &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}, read: map[digest.Digest]bool{}}
 }
 
-// mark runs with gc.lock held exclusively. Names that without says, if it is
-// not nil, count as if they were gone.
+// mark runs with gc.lock held exclusively, and names.lock if anything is to be
+// taken away. Leases and holds come
+// first: they end when what they keep has a name or is in a record, so what
+// has ended before it is read here is found there. The other way round
+// something could be missed that is handed over in between. Names that without
+// says, if it is not nil, count as if they were gone.
 func (s *Store) mark(opts *CollectOptions, without func(*Name) bool) (*marks, error) {
 	m := s.noMarks()
+	if err := m.leases(); err != nil {
+		return nil, err
+	}
+	if err := m.holds(opts.idleAge()); err != nil {
+		return nil, err
+	}
 	files, err := s.nameFiles()
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
-		// Also a file about to go and a change not yet complete: the lock of
-		// names is not ours, and keeping too much for a moment does no harm.
+		// Also a file about to go and a change that was cut short: keeping too
+		// much for a moment does no harm.
 		if !strings.HasSuffix(file, ".json") && !strings.HasSuffix(file, ".json.next") {
 			continue
 		}
@@ -46,13 +56,7 @@ func (s *Store) mark(opts *CollectOptions, without func(*Name) bool) (*marks, er
 			return nil, err
 		}
 	}
-	if err := m.containers(); err != nil {
-		return nil, err
-	}
-	if err := m.leases(); err != nil {
-		return nil, err
-	}
-	return m, m.holds(opts.idleAge())
+	return m, m.containers()
 }
 
 func (m *marks) name(file string, without func(*Name) bool) error {
