@@ -43,6 +43,13 @@ type Options struct {
 	Mirrors map[string][]string
 	// Insecure lists registries reached by plain HTTP or unverified TLS.
 	Insecure []string
+	// Certificates lists directories with authorities and client certificates
+	// for registries, in Docker's layout, see image.Options. Default
+	// ~/.docker/certs.d and /etc/docker/certs.d.
+	Certificates []string
+	// Trust is what this program asks of images that it pulls, besides what
+	// Settings.Images.Trust asks of all programs.
+	Trust []image.TrustRule
 	// Helper is a program that is executed for supervisors instead of this
 	// one: cmd/amphora-helper, or any that imports amphora. It keeps this
 	// program's package inits, and cgo, out of them.
@@ -97,7 +104,7 @@ func Open(ctx context.Context, opts *Options) (*Engine, error) {
 	e.store = store.Open(e.root.Dir, e.root.State, e.root.Log)
 	e.store.Logger = e.log
 	e.images = image.New(e.store, &image.Options{Root: e.root.Dir, State: e.root.State, Logger: e.log,
-		Keychain: e.opts.Keychain, Mirrors: e.opts.Mirrors, Insecure: e.opts.Insecure})
+		Keychain: e.opts.Keychain, Mirrors: e.opts.Mirrors, Insecure: e.opts.Insecure, Certificates: e.opts.Certificates, Trust: e.opts.Trust})
 	e.volumes = volume.New(e.root)
 	e.networks = network.New(e.root)
 	if e.using, err = networks.Open(e.root).Use(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/amphora-go/amphora/image"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
 )
@@ -26,6 +27,8 @@ type Settings struct {
 	// images need as well does not count. After each build that has made it grow
 	// beyond, what was not used for the longest time goes. Default: no limit.
 	BuildCache int64
+	// Images say how much images may take on disk and which may be pulled.
+	Images image.Settings
 }
 
 // Pool is a range of addresses that is cut into subnets with prefixes of Size
@@ -56,6 +59,10 @@ func (e *Engine) Configure(ctx context.Context, change func(*Settings) error) (S
 			r.Pools = append(r.Pools, record.Pool(p))
 		}
 		r.Plugins, r.Conflists, r.BuildCache = now.Plugins, now.Conflists, now.BuildCache
+		r.Images = record.Images{MaxBytes: now.Images.MaxBytes, DropBlobs: now.Images.DropBlobs}
+		for _, rule := range now.Images.Trust {
+			r.Images.Trust = append(r.Images.Trust, record.TrustRule(rule))
+		}
 		return nil
 	})
 	if err != nil {
@@ -68,6 +75,10 @@ func settingsOf(r *record.Settings) Settings {
 	s := Settings{Plugins: r.Plugins, Conflists: r.Conflists, BuildCache: r.BuildCache}
 	for _, p := range r.Pools {
 		s.Pools = append(s.Pools, Pool(p))
+	}
+	s.Images.MaxBytes, s.Images.DropBlobs = r.Images.MaxBytes, r.Images.DropBlobs
+	for _, rule := range r.Images.Trust {
+		s.Images.Trust = append(s.Images.Trust, image.TrustRule(rule))
 	}
 	return s
 }
@@ -89,5 +100,5 @@ func (s *Settings) check() error {
 			return fault.Invalid("directory %q: give an absolute path", dir)
 		}
 	}
-	return nil
+	return s.Images.Check()
 }

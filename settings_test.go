@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/amphora-go/amphora"
+	"github.com/amphora-go/amphora/image"
 )
 
 func TestConfigure(t *testing.T) {
@@ -22,6 +23,7 @@ func TestConfigure(t *testing.T) {
 	if _, err := eng.Configure(t.Context(), func(s *amphora.Settings) error {
 		s.Pools, s.Plugins = []amphora.Pool{pool}, []string{"/opt/cni/bin"}
 		s.BuildCache = 5 << 30
+		s.Images = image.Settings{MaxBytes: 1 << 30, DropBlobs: true, Trust: []image.TrustRule{{Scope: "docker.io", Require: image.TrustReject}}}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -31,6 +33,8 @@ func TestConfigure(t *testing.T) {
 		"size":     func(s *amphora.Settings) error { s.Pools[0].Size = 31; return nil },
 		"relative": func(s *amphora.Settings) error { s.Conflists = []string{"net.d"}; return nil },
 		"cache":    func(s *amphora.Settings) error { s.BuildCache = -1; return nil },
+		"trust":    func(s *amphora.Settings) error { s.Images.Trust = []image.TrustRule{{Require: "maybe"}}; return nil },
+		"limit":    func(s *amphora.Settings) error { s.Images.MaxBytes = -1; return nil },
 		"own":      func(s *amphora.Settings) error { return fs.ErrInvalid },
 	} {
 		if _, err := eng.Configure(t.Context(), change); !errors.Is(err, fs.ErrInvalid) {
@@ -43,7 +47,8 @@ func TestConfigure(t *testing.T) {
 	}
 	defer other.Close()
 	got, err := other.Configure(t.Context(), nil)
-	if err != nil || len(got.Pools) != 1 || got.Pools[0] != pool || len(got.Plugins) != 1 || len(got.Conflists) != 0 || got.BuildCache != 5<<30 {
+	if err != nil || len(got.Pools) != 1 || got.Pools[0] != pool || len(got.Plugins) != 1 || len(got.Conflists) != 0 || got.BuildCache != 5<<30 ||
+		got.Images.MaxBytes != 1<<30 || !got.Images.DropBlobs || len(got.Images.Trust) != 1 || got.Images.Trust[0].Require != image.TrustReject {
 		t.Errorf("another program sees %+v, %v", got, err)
 	}
 }

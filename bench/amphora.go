@@ -22,7 +22,7 @@ type amphora struct {
 func (b *bench) startAmphora(ctx context.Context) (*amphora, error) {
 	build := &tool{argv: []string{"go", "build", "-o", b.site.path("bin") + "/"}, dir: b.site.dir}
 	if err := build.run(ctx, "./program/run", "./program/exec", "./program/detach", "./program/list", "./program/pull", "./program/import",
-		"./program/connect", "./program/attach", "./program/build"); err != nil {
+		"./program/connect", "./program/attach", "./program/build", "./program/images"); err != nil {
 		return nil, err
 	}
 	ours := &tool{argv: []string{"go", "build", "-C", "..", "-o", b.site.path("bin") + "/"}, dir: b.site.dir}

@@ -20,6 +20,10 @@
 // in the end, also after an interrupt. What does not survive a reboot lies on
 // tmpfs, as it does below /run.
 //
+// "pull", "zstd", "push", "save" and "resume" move one large image; the
+// registry that is pushed to has forgotten everything before each sample, and
+// what "resume" pulls through is a proxy that counts and cuts.
+//
 // Rows about networks give every contender a network namespace like a host's of
 // its own: no rules of others, no uplink. "connect" is a further network for a
 // running container; "bridge" is "run" with an interface and a published port;

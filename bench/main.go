@@ -29,7 +29,8 @@ type bench struct {
 	podman  *podman
 	runc    *runc
 
-	networks *networks // made when a row needs it
+	networks *networks    // made when a row needs it
+	moved    *sampleImage // alike
 }
 
 // row is a part of the benchmark that can be chosen by -rows.
@@ -40,6 +41,7 @@ type row struct {
 
 var rows = []row{
 	{"run", (*bench).rowRun}, {"exec", (*bench).rowExec}, {"parallel", (*bench).rowParallel}, {"pull", (*bench).rowPull},
+	{"zstd", (*bench).rowZstd}, {"push", (*bench).rowPush}, {"save", (*bench).rowSave}, {"resume", (*bench).rowResume},
 	{"logs", (*bench).rowLogs}, {"memory", (*bench).rowMemory}, {"list", (*bench).rowList},
 	{"connect", (*bench).rowConnect}, {"bridge", (*bench).rowBridge}, {"attach", (*bench).rowAttach}, {"scale", (*bench).rowScale},
 	{"throughput", (*bench).rowThroughput}, {"names", (*bench).rowNames},

@@ -65,7 +65,10 @@ func (b *bench) host(ctx context.Context) (*namespace, error) {
 	return ns, up.run(ctx)
 }
 
-const netName = "bench-net"
+const (
+	netName  = "bench-net"
+	nameBare = "amphora library, bare namespace"
+)
 
 // rowConnect measures what a further network costs a container that runs on
 // the default one.
@@ -103,7 +106,18 @@ func (b *bench) rowConnect(ctx context.Context) ([]*result, error) {
 		return nil, err
 	}
 	defer warm.close()
-	list = append([]contender{{name: nameLibrary, kind: api, do: warm.asks("1")}}, list...)
+	bare, err := b.workIn(a.ns, "attach", a.root, a.state)
+	if err != nil {
+		return nil, err
+	}
+	defer bare.close()
+	spare, err := newNamespace()
+	if err != nil {
+		return nil, err
+	}
+	defer spare.close()
+	list = append([]contender{{name: nameLibrary, kind: api, do: warm.asks("1")},
+		{name: nameBare, kind: api, do: bare.cycles(netName, spare)}}, list...)
 	if d := b.docker; d != nil {
 		if err := undo.run(ctx, d.cli, []string{"network", "create", netName}, "network", "rm", netName); err != nil {
 			return nil, err

@@ -26,11 +26,17 @@ type registry struct {
 
 const registryConfig = `version: 0.1
 log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: %s}, cache: {blobdescriptor: inmemory}}
+storage: {filesystem: {rootdirectory: %s}, %s}
 http: {addr: "%s"}
 `
 
 func (b *bench) startRegistry(ctx context.Context) (*registry, error) {
+	return b.startRegistryIn(ctx, "registry", true)
+}
+
+// startRegistryIn starts one on a directory of the site. Without a cache it
+// knows no more than lies there.
+func (b *bench) startRegistryIn(ctx context.Context, dir string, cache bool) (*registry, error) {
 	if _, err := exec.LookPath("docker-registry"); err != nil {
 		return nil, err
 	}
@@ -40,8 +46,11 @@ func (b *bench) startRegistry(ctx context.Context) (*registry, error) {
 	}
 	r := &registry{host: l.Addr().String()}
 	l.Close()
-	config := b.site.path("registry.yml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, b.site.path("registry"), r.host), 0o644); err != nil {
+	config, caching := b.site.path(dir+".yml"), "delete: {enabled: true}"
+	if cache {
+		caching = "cache: {blobdescriptor: inmemory}"
+	}
+	if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, b.site.path(dir), caching, r.host), 0o644); err != nil {
 		return nil, err
 	}
 	if err := b.serve("docker-registry", "serve", config); err != nil {

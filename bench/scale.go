@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 const (
@@ -44,7 +43,7 @@ func (b *bench) rowScale(ctx context.Context) ([]*result, error) {
 		if err := b.fill(ctx, s); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
-		attach = append(attach, contender{name: s.name, kind: api, do: s.cycle})
+		attach = append(attach, contender{name: s.name, kind: api, do: s.warm.cycles(scaleNet, s.spare)})
 		connect = append(connect, contender{name: s.name, kind: api, do: s.connect.asks("1")})
 	}
 	var results []*result
@@ -127,16 +126,6 @@ func (b *bench) fill(ctx context.Context, s *full) error {
 	}
 	s.connect, err = b.workIn(host, "connect", s.a.root, s.a.state, "bench-net", scaleNet)
 	return err
-}
-
-// cycle attaches one more namespace and detaches it.
-func (s *full) cycle(ctx context.Context) (time.Duration, error) {
-	on, _, err := s.warm.ask(ctx, "attach "+scaleNet+" bench-spare="+s.spare.path())
-	if err != nil {
-		return 0, err
-	}
-	off, _, err := s.warm.ask(ctx, "detach bench-spare")
-	return on + off, err
 }
 
 func (s *full) close() {

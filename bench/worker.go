@@ -81,6 +81,19 @@ func (w *worker) asks(line string) func(context.Context) (time.Duration, error) 
 	}
 }
 
+// cycles makes a sample of the program attach: a namespace is attached to a
+// network and detached.
+func (w *worker) cycles(network string, spare *namespace) func(context.Context) (time.Duration, error) {
+	return func(ctx context.Context) (time.Duration, error) {
+		on, _, err := w.ask(ctx, "attach "+network+" bench-spare="+spare.path())
+		if err != nil {
+			return 0, err
+		}
+		off, _, err := w.ask(ctx, "detach bench-spare")
+		return on + off, err
+	}
+}
+
 // close lets the program end. It is idempotent.
 func (w *worker) close() {
 	if w.in.Close() == nil {

@@ -73,7 +73,7 @@ func TestAssembleHiddenAndNameless(t *testing.T) {
 	if err != nil || hidden.Image == nil {
 		t.Fatal(err)
 	}
-	if all, err := s.List(t.Context()); err != nil || len(all) > 0 {
+	if all, err := s.List(t.Context(), nil); err != nil || len(all) > 0 {
 		t.Errorf("listed: %v, %v", all, err)
 	}
 	a, err := s.Assemble(t.Context(), l, parts, &AssembleOptions{Action: "build"})
@@ -84,7 +84,7 @@ func TestAssembleHiddenAndNameless(t *testing.T) {
 	if err != nil || index.Target.MediaType != ocispec.MediaTypeImageIndex || index.Image.Manifest() != string(a.Target.Digest) {
 		t.Fatalf("%+v, %v", index, err)
 	}
-	all, err := s.List(t.Context())
+	all, err := s.List(t.Context(), nil)
 	if err != nil || len(all) != 1 || len(all[0].Refs) != 2 {
 		t.Errorf("listed: %+v, %v", all, err)
 	}

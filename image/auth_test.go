@@ -138,7 +138,7 @@ func TestInsecureRegistries(t *testing.T) {
 	r := newRegistry(t)
 	r.push("app", "v1", "", tarOf(t, file{name: "a", body: "1"}))
 	// A name that is not loopback by its looks leads to this registry's port.
-	w := newWire("registry.example", "https", "", laxHosts(nil))
+	w := newWire("registry.example", "https", "", &wireOptions{lax: laxHosts(nil), certs: &certificates{}})
 	req, _ := http.NewRequest(http.MethodGet, "http://registry.example/v2/", nil)
 	req.URL.Host = "other.example"
 	req.Header.Set("Authorization", "Basic secret")

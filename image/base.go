@@ -61,7 +61,7 @@ func (s *Store) base(ctx context.Context, l *store.Lease, name string, o *BaseOp
 	}()
 	var refErr error
 	if b.ref, refErr = parseRef(name); refErr == nil && !o.Never {
-		if p.sources, err = s.sources(b.ref); err != nil {
+		if p.sources, err = s.sources(b.ref, p.stall); err != nil {
 			return nil, err
 		}
 	}

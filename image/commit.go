@@ -38,6 +38,9 @@ func (s *Store) Commit(ctx context.Context, base string, layer io.Reader, opts *
 		opts = &CommitOptions{}
 	}
 	img, err := s.commit(ctx, base, layer, opts)
+	if err == nil {
+		err = s.tidy(ctx, img, false)
+	}
 	if err != nil {
 		return nil, fault.New("image commit", opts.Ref, err)
 	}

@@ -64,6 +64,9 @@ func (v *converter) run(ctx context.Context, out *outgoing) (*outgoing, error) {
 			continue
 		}
 		g.Go(func() (err error) {
+			if c.open == nil && v.s.restore(gctx, v.lease, c) && !v.wanted(c) {
+				return nil
+			}
 			become[i], err = v.convert(gctx, c)
 			return err
 		})
@@ -172,6 +175,7 @@ func (v *converter) convert(ctx context.Context, c *content) (_ *content, err er
 	n := *c
 	n.MediaType, n.Size = layerIn(c.MediaType, format), sum.n
 	n.Digest = digest.NewDigest(digest.SHA256, sum.hash)
+	n.path = path
 	n.open = func(context.Context) (blobFile, error) {
 		f, err := os.Open(path)
 		return f, v.s.s.Trouble(err)

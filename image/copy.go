@@ -62,7 +62,7 @@ func (s *Store) copy(ctx context.Context, from, to string, opts *CopyOptions) (*
 	if p.want, err = parsePlatform(opts.Platform); err != nil {
 		return nil, err
 	}
-	if p.sources, err = s.sources(source); err != nil {
+	if p.sources, err = s.sources(source, opts.StallTimeout); err != nil {
 		return nil, err
 	}
 	defer p.close()

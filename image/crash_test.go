@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/amphora-go/amphora/internal/journal"
+	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/store"
 	"github.com/amphora-go/amphora/internal/testenv"
@@ -100,6 +102,44 @@ func (p *crashPlan) run(s *Store) error {
 		}
 	case "collect":
 		_, err = s.s.Collect(ctx, nil)
+	case "prune":
+		_, err = s.Prune(ctx, &PruneOptions{All: true, Only: ListOptions{References: []string{"base:one", "base:two"}}})
+	case "pull-loop":
+		for range 8 {
+			img, err := s.Pull(ctx, p.Registry+"/app:v1", nil)
+			if err != nil {
+				return err
+			}
+			l, err := img.Prepare(ctx)
+			if errors.Is(err, store.ErrMissing) {
+				continue // removed since
+			}
+			if err != nil {
+				return err
+			}
+			for _, chain := range img.Layers() {
+				if entries, err := os.ReadDir(s.s.LayerDir(chain)); err != nil || len(entries) != 1 {
+					return fmt.Errorf("a leased layer: %v, %w", entries, err)
+				}
+			}
+			l.Close()
+		}
+	case "remove-loop":
+		for range 30 {
+			if _, err := s.Remove(ctx, p.Registry+"/app:v1", nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	case "prune-loop":
+		for range 30 {
+			if _, err := s.Prune(ctx, &PruneOptions{All: true}); err != nil {
+				return err
+			}
+		}
+	case "trim":
+		_, err = s.Trim(ctx)
+	case "repair":
+		_, err = s.Repair(ctx, nil)
 	case "push": // to a repository of this run alone
 		name := p.Target + "/" + digest.FromString(p.Root).Encoded() + ":1"
 		if err = s.Tag(ctx, "base:one", name); err == nil {
@@ -123,6 +163,19 @@ func (p *crashPlan) prepare(t *testing.T) *Store {
 			t.Fatal(err)
 		}
 	}
+	if p.Op == "trim" || p.Op == "repair" {
+		img := pullOne(t, s, p.Registry+"/app:v1", nil)
+		s.s.Wait()
+		if p.Op == "trim" { // drops blobs, and one of the two others must go
+			configure(t, s, record.Images{MaxBytes: 400_000 + 6_000})
+			return s
+		}
+		for _, path := range []string{filepath.Join("layers", img.Layers()[0], "diff/lower"), filepath.Join("blobs/sha256", img.Blobs()[1].Digest.Encoded())} {
+			if err := os.WriteFile(filepath.Join(p.Root, path), []byte("damaged"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	s.s.Wait()
 	return s
 }
@@ -141,7 +194,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		return path
 	}
 	rootfs, saved := write("rootfs.tar", lower), write("saved.tar", dockerArchive(t, []string{"saved:1", "saved:2"}, lower, upper))
-	for _, op := range []string{"import", "load", "pull", "move", "remove", "unpack", "collect", "push", "copy"} {
+	for _, op := range []string{"import", "load", "pull", "move", "remove", "unpack", "collect", "push", "copy", "prune", "trim", "repair"} {
 		t.Run(op, func(t *testing.T) {
 			p := crashPlan{Op: op, Registry: r.host(), Target: to.Host, File: rootfs}
 			if op == "load" {
@@ -198,19 +251,24 @@ func (p crashPlan) kill(t *testing.T, plan step.Plan) {
 		}
 		t.Fatalf("the child was not killed: %v\n%s", err, out)
 	}
-	checkStore(t, s)
+	if p.Op != "repair" { // it began damaged
+		checkStore(t, s)
+	}
 	checkNames(t, s, p.Op)
 	if err := p.run(s); err != nil && p.Op != "remove" {
 		t.Fatalf("once more: %v", err)
 	}
 	checkStore(t, s)
+	if v, err := s.Verify(t.Context(), nil); err != nil || len(v.Problems) > 0 {
+		t.Errorf("Verify: %+v, %v", v, err)
+	}
 	if _, err := s.s.Collect(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if left := leftovers(t, s.Root()); left != nil {
 		t.Errorf("not collected: %v", left)
 	}
-	infos, err := s.List(t.Context())
+	infos, err := s.List(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +286,7 @@ func (p crashPlan) kill(t *testing.T, plan step.Plan) {
 // the log.
 func checkStore(t *testing.T, s *Store) {
 	t.Helper()
-	infos, err := s.List(t.Context())
+	infos, err := s.List(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,8 +300,8 @@ func checkStore(t *testing.T, s *Store) {
 			t.Error(err)
 			continue
 		}
-		for _, b := range img.Blobs() {
-			if n, ok := s.s.HasBlob(b.Digest); !ok || n != b.Size {
+		for k, b := range img.Blobs() {
+			if n, ok := s.s.HasBlob(b.Digest); (!ok || n != b.Size) && !s.s.Dropped(img.Layers()[k]) {
 				t.Errorf("image %s %v lacks blob %s (%d of %d bytes)", i.ID, i.Refs, b.Digest, n, b.Size)
 			}
 		}

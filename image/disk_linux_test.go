@@ -59,7 +59,7 @@ func TestFullDisk(t *testing.T) {
 				if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), root) || !strings.Contains(err.Error(), "free space") {
 					t.Fatalf("%v, want one that names the store and the cure", err)
 				}
-				if infos, err := s.List(t.Context()); err != nil || len(infos) != 0 {
+				if infos, err := s.List(t.Context(), nil); err != nil || len(infos) != 0 {
 					t.Errorf("images: %v, %v", infos, err)
 				}
 				// Room is found by removing what there is.
@@ -89,7 +89,7 @@ func TestReadOnlyRoot(t *testing.T) {
 	if got, err := other.Get(t.Context(), "app"); err != nil || got.ID() != img.ID() {
 		t.Errorf("reading: %v", err)
 	}
-	if infos, err := other.List(t.Context()); err != nil || len(infos) != 1 {
+	if infos, err := other.List(t.Context(), nil); err != nil || len(infos) != 1 {
 		t.Errorf("listing: %v, %v", infos, err)
 	}
 	_, err := other.Import(t.Context(), bytes.NewReader(tarOf(t, file{name: "a"})), nil)

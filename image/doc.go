@@ -11,6 +11,11 @@
 // shorten to alpine; see [ParseRef]. Blobs and layers are kept once, whoever
 // needs them, and go with the last image that does.
 //
+// [Store.Prune] removes what is not needed, [Store.Usage] says what takes the
+// room, [Settings] bound it; [Store.Verify] proves every byte and [Store.Repair]
+// fetches what is damaged anew. Which images may be pulled at all, and by whom
+// they must be signed, is said by a [TrustRule].
+//
 // Everything works on every operating system, except that layers are unpacked
 // on Linux as root only: elsewhere images stay packed.
 package image

@@ -45,7 +45,7 @@ func Example() {
 	if err := images.Tag(ctx, "hello:v1", "registry.example/team/hello"); err != nil {
 		log.Fatal(err)
 	}
-	list, err := images.List(ctx)
+	list, err := images.List(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ type download struct {
 	// verify is called when all bytes are there.
 	verify func()
 
+	once sync.Once
+	all  []*source
+
 	next     int // source to ask, and why those before it failed: of run alone
 	failures []error
 
@@ -40,6 +44,18 @@ type download struct {
 
 func (p *puller) download(blob ocispec.Descriptor) *download {
 	return &download{p: p, blob: blob, change: make(chan struct{}), tell: func(int64) {}, verify: func() {}}
+}
+
+// sources are where the blob may be had, for a foreign layer also the
+// addresses that its descriptor gives.
+func (d *download) sources() []*source {
+	d.once.Do(func() {
+		d.all = d.p.sources
+		if foreign(d.blob) {
+			d.all = slices.Concat(d.all, d.p.s.foreignSources(d.blob, d.p.stall))
+		}
+	})
+	return d.all
 }
 
 func (d *download) set(in *store.Ingest, stored bool, err error) {
@@ -74,7 +90,14 @@ func (d *download) open(ctx context.Context) (io.ReadCloser, error) {
 
 // run fetches the blob unless it is there. It reports whether it was.
 func (d *download) run(ctx context.Context) (existed bool, err error) {
-	defer func() { d.set(nil, err == nil, err) }()
+	defer func() {
+		for _, src := range d.all {
+			if src.fixed != "" {
+				src.wire.close()
+			}
+		}
+		d.set(nil, err == nil, err)
+	}()
 	for {
 		in, err := d.p.s.s.Ingest(ctx, d.blob.Digest, d.blob.Size)
 		if errors.Is(err, store.ErrStored) {
@@ -93,7 +116,7 @@ func (d *download) run(ctx context.Context) (existed bool, err error) {
 		}
 		again := false
 		if errors.Is(err, store.ErrDigest) {
-			again = d.next < len(d.p.sources)
+			again = d.next < len(d.sources())
 			err = errors.Join(err, in.Restart())
 		}
 		in.Close()
@@ -106,8 +129,8 @@ func (d *download) run(ctx context.Context) (existed bool, err error) {
 // attempt goes through the sources until one completes the blob. After
 // ErrDigest the content must be thrown away; d.next says who is asked then.
 func (d *download) attempt(ctx context.Context, in *store.Ingest) error {
-	for d.next < len(d.p.sources) {
-		src, began := d.p.sources[d.next], in.Offset()
+	for d.next < len(d.sources()) {
+		src, began := d.sources()[d.next], in.Offset()
 		err := d.fill(ctx, src, in)
 		if err == nil {
 			step.At("pull.fetched")
@@ -120,7 +143,8 @@ func (d *download) attempt(ctx context.Context, in *store.Ingest) error {
 		// When it only went on with what others wrote, it may be right itself.
 		guilty := !errors.Is(err, store.ErrDigest) || began == 0
 		if guilty {
-			d.failures = append(d.failures, fmt.Errorf("from %s: %w", src.host, err))
+			d.p.s.health.note(src, err)
+			d.failures = addFailure(d.failures, src, fmt.Errorf("from %s: %w", src.host, err))
 			d.next++
 		}
 		if errors.Is(err, store.ErrDigest) {
@@ -133,7 +157,8 @@ func (d *download) attempt(ctx context.Context, in *store.Ingest) error {
 // fill gets bytes until the blob is complete, going on where a broken
 // connection ended.
 func (d *download) fill(ctx context.Context, src *source, in *store.Ingest) error {
-	last := src == d.p.sources[len(d.p.sources)-1]
+	all := d.sources()
+	last := src == all[len(all)-1]
 	for n := 1; ; n++ {
 		before := in.Offset()
 		if d.blob.Size >= 0 && before == d.blob.Size {
@@ -151,7 +176,7 @@ func (d *download) fill(ctx context.Context, src *source, in *store.Ingest) erro
 			return err
 		}
 		d.p.s.log.Info("image: download interrupted, going on", "blob", d.blob.Digest, "at", in.Offset(), "err", err)
-		if err := backOff(ctx, n); err != nil {
+		if err := backOff(ctx, n, err); err != nil {
 			return err
 		}
 	}
@@ -159,7 +184,7 @@ func (d *download) fill(ctx context.Context, src *source, in *store.Ingest) erro
 
 // get is one request.
 func (d *download) get(ctx context.Context, src *source, in *store.Ingest) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(watched(ctx))
 	defer cancel(nil)
 	stall := time.AfterFunc(d.p.stall, func() { cancel(errStalled) })
 	defer stall.Stop()
@@ -227,12 +252,24 @@ func skipTo(resp *http.Response, at int64) error {
 	return nil
 }
 
-func stalled(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
-		return fmt.Errorf("%w: %w", errStalled, err)
+// addFailure keeps the registry's own word the last: it decides what kind of
+// error it is.
+func addFailure(failures []error, src *source, err error) []error {
+	if len(failures) > 0 && !src.origin && src.fixed == "" {
+		if o := (*originError)(nil); errors.As(failures[len(failures)-1], &o) {
+			return slices.Insert(failures, len(failures)-1, err)
+		}
 	}
-	return err
+	if src.origin {
+		err = &originError{err}
+	}
+	return append(failures, err)
 }
+
+// originError is what the registry itself said.
+type originError struct{ error }
+
+func (e *originError) Unwrap() error { return e.error }
 
 func joinFailures(failures []error) error {
 	switch len(failures) {

@@ -22,6 +22,9 @@ type Image struct {
 
 // open reads and checks an image.
 func (s *Store) open(n *store.Name) (*Image, error) {
+	if n.Artifact != "" {
+		return nil, fault.Invalid("an artifact of type %q, not a container image", n.Artifact)
+	}
 	img, err := s.s.Image(n.Manifest)
 	if err != nil {
 		return nil, err
@@ -111,6 +114,7 @@ func (i *Image) prepare(ctx context.Context) (*store.Lease, error) {
 		l.Close()
 		return nil, err
 	}
+	i.s.s.Touch(i.img.ID)
 	return l, nil
 }
 

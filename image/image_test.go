@@ -53,7 +53,7 @@ func TestImportMakesAnImage(t *testing.T) {
 			t.Errorf("Get(%s): %v", name, err)
 		}
 	}
-	infos, err := s.List(t.Context())
+	infos, err := s.List(t.Context(), nil)
 	if err != nil || len(infos) != 1 || infos[0].Refs[0].Familiar() != "hello:v1" || infos[0].Problem != "" {
 		t.Fatalf("List: %+v, %v", infos, err)
 	}
@@ -105,7 +105,7 @@ func TestImportRefuses(t *testing.T) {
 			if left := append(leftovers(t, s.Root()), contents(t, s.Root())...); left != nil {
 				t.Errorf("left behind: %v (%v)", left, err)
 			}
-			if infos, _ := s.List(t.Context()); len(infos) != 0 {
+			if infos, _ := s.List(t.Context(), nil); len(infos) != 0 {
 				t.Errorf("images: %v", infos)
 			}
 		})
@@ -150,7 +150,7 @@ func TestTagMovesANameAndKeepsTheOldImage(t *testing.T) {
 	if err != nil || got.ID() != one.ID() {
 		t.Fatalf("app:two is %v, %v", got, err)
 	}
-	infos, _ := s.List(t.Context())
+	infos, _ := s.List(t.Context(), nil)
 	for _, i := range infos {
 		if i.ID == two.ID() && len(i.Refs) != 0 || i.ID == one.ID() && len(i.Refs) != 2 {
 			t.Errorf("%s has names %v", i.ID, i.Refs)
@@ -224,7 +224,7 @@ func TestDamagedImageIsListedWithItsProblem(t *testing.T) {
 	s := openTest(t, nil)
 	img := importTest(t, s, "app", "1")
 	os.Remove(filepath.Join(s.Root(), "blobs/sha256", strings.TrimPrefix(img.Manifest(), "sha256:")))
-	infos, err := s.List(t.Context())
+	infos, err := s.List(t.Context(), nil)
 	if err != nil || len(infos) != 1 || !strings.Contains(infos[0].Problem, "missing") {
 		t.Errorf("List: %+v, %v", infos, err)
 	}

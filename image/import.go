@@ -44,6 +44,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, opts *ImportOptions) (*
 		opts = &ImportOptions{}
 	}
 	img, err := s.importTar(ctx, r, opts)
+	if err == nil {
+		err = s.tidy(ctx, img, false)
+	}
 	if err != nil {
 		return nil, fault.New("image import", opts.Ref, err)
 	}
@@ -206,11 +209,11 @@ func (s *Store) name(ctx context.Context, action string, n store.Name, names ...
 			return nil
 		}
 		if len(names) == 0 {
-			return put(ctx, tx, action, n)
+			return tx.Give(ctx, action, n)
 		}
 		for _, name := range names {
 			n.Name = name
-			if err := put(ctx, tx, action, n); err != nil {
+			if err := tx.Give(ctx, action, n); err != nil {
 				return err
 			}
 			step.At("image.put")

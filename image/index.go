@@ -56,7 +56,7 @@ func (s *Store) readDocument(ctx context.Context, name string) (*Document, error
 // withPuller runs f with what asks registries for ref, under a lease.
 func (s *Store) withPuller(ctx context.Context, ref Ref, f func(*puller) error) (err error) {
 	p := &puller{s: s, opts: &PullOptions{}, stall: stallTimeout, want: hostPlatform()}
-	if p.sources, err = s.sources(ref); err != nil {
+	if p.sources, err = s.sources(ref, 0); err != nil {
 		return err
 	}
 	defer p.close()
@@ -114,7 +114,7 @@ func (s *Store) editIndex(ctx context.Context, name string, edit func(*ocispec.I
 		if have := tx.Get(n.Name); (have == nil) != (old == nil) || have != nil && have.Target != old.Target {
 			return fault.Kind(fs.ErrExist, "somebody else changed it meanwhile; try again")
 		}
-		return put(ctx, tx, "index", *n)
+		return tx.Give(ctx, "index", *n)
 	})
 }
 

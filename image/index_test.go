@@ -84,7 +84,7 @@ func TestCopy(t *testing.T) {
 	if n := len(a.Requests("PATCH ")); n != 0 {
 		t.Errorf("%d layers were sent within the registry", n)
 	}
-	if list, err := s.List(t.Context()); err != nil || len(list) != 0 {
+	if list, err := s.List(t.Context(), nil); err != nil || len(list) != 0 {
 		t.Errorf("the store has %v, %v", list, err)
 	}
 	one, err := s.Copy(t.Context(), a.Host+"/team/app:1", b.Host+"/one:1", &image.CopyOptions{Platform: "linux/arm64"})

@@ -30,23 +30,40 @@ type Info struct {
 	Problem string
 }
 
-// List returns all images, the newest first. An image that is damaged is
-// listed too, with its Problem.
-func (s *Store) List(ctx context.Context) ([]Info, error) {
+// List returns the images that opts choose, nil being all, the newest first,
+// without the artifacts that a registry keeps beside them (see Serve). An image that is damaged is listed too, with its Problem. The error Is
+// fs.ErrNotExist when an image that opts name does not exist.
+func (s *Store) List(ctx context.Context, opts *ListOptions) ([]Info, error) {
+	infos, err := s.list(ctx, opts)
+	return infos, fault.New("image list", "", err)
+}
+
+func (s *Store) list(ctx context.Context, opts *ListOptions) ([]Info, error) {
+	if opts == nil {
+		opts = &ListOptions{}
+	}
+	chosen, used, err := s.chooser(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
 	names, err := s.s.Names(ctx)
 	if err != nil {
-		return nil, fault.New("image list", "", err)
+		return nil, err
 	}
 	byID := map[digest.Digest][]*store.Name{}
 	for _, n := range names {
-		byID[n.ImageID] = append(byID[n.ImageID], n)
+		if n.Artifact == "" {
+			byID[n.ImageID] = append(byID[n.ImageID], n)
+		}
 	}
 	infos := make([]Info, 0, len(byID))
 	for _, group := range byID {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		infos = append(infos, s.info(group))
+		if info := s.info(group); chosen.matches(&info, used) {
+			infos = append(infos, info)
+		}
 	}
 	slices.SortFunc(infos, func(a, b Info) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
@@ -55,6 +72,82 @@ func (s *Store) List(ctx context.Context) ([]Info, error) {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return infos, nil
+}
+
+// chooser makes times of the images that opts name, and learns what containers
+// use if that matters.
+func (s *Store) chooser(ctx context.Context, opts *ListOptions) (*ListOptions, func(*Info) bool, error) {
+	o := *opts
+	if err := o.check(); err != nil {
+		return nil, nil, err
+	}
+	for name, bound := range map[string]*time.Time{o.Before: &o.CreatedBefore, o.Since: &o.CreatedSince} {
+		if name == "" {
+			continue
+		}
+		img, err := s.Get(ctx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		created := img.config.Created
+		if created == nil {
+			return nil, nil, fault.Invalid("image %s does not say when it was created", name)
+		}
+		if bound.IsZero() || (bound == &o.CreatedBefore) == created.Before(*bound) {
+			*bound = *created
+		}
+	}
+	if !o.Unused {
+		return &o, nil, nil
+	}
+	uses, err := s.usage(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &o, func(i *Info) bool { return uses.of(digest.Digest(i.ID), digest.Digest(i.Manifest)) > 0 }, nil
+}
+
+// uses says how many containers have an image, or mount it: by its config, its
+// manifest, or its topmost layer.
+type uses struct {
+	s      *Store
+	ids    map[digest.Digest]int
+	layers map[string]int
+}
+
+func (s *Store) usage(ctx context.Context) (*uses, error) {
+	all, err := s.s.ContainerUses()
+	if err != nil {
+		return nil, err
+	}
+	u := &uses{s: s, ids: map[digest.Digest]int{}, layers: map[string]int{}}
+	seen := map[string]bool{} // a record may be there in two versions
+	for _, c := range all {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if seen[c.ID] {
+			u.ids[c.ImageID] = max(1, u.ids[c.ImageID])
+		} else {
+			u.ids[c.ImageID]++
+		}
+		seen[c.ID] = true
+		for _, l := range c.Layers {
+			u.layers[l]++
+		}
+	}
+	return u, nil
+}
+
+func (u *uses) of(id, manifest digest.Digest) int {
+	if n := u.ids[id]; n > 0 {
+		return n
+	}
+	img, err := u.s.s.Image(manifest)
+	if err != nil || len(img.Layers) == 0 {
+		return 0
+	}
+	return u.layers[img.Layers[len(img.Layers)-1].Chain]
 }
 
 // Info is a snapshot of the image and the names it has now.
@@ -91,7 +184,7 @@ func (info *Info) names(group []*store.Name) {
 		if ref.Digest == "" {
 			info.Refs = append(info.Refs, ref)
 		}
-		if n.Pulled {
+		if n.Pulled || ref.Digest != "" {
 			ref.Tag, ref.Digest = "", string(n.Target)
 			if !slices.Contains(info.Digests, ref) {
 				info.Digests = append(info.Digests, ref)

@@ -48,7 +48,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, opts *LoadOptions) ([]Loa
 	if opts == nil {
 		opts = &LoadOptions{}
 	}
-	loaded, err := s.load(ctx, func(sh *shelf) error { return sh.fill(ctx, r) }, opts)
+	loaded, err := s.loadTidy(ctx, func(sh *shelf) error { return sh.fill(ctx, r) }, opts)
 	return loaded, fault.New("image load", "", err)
 }
 
@@ -58,8 +58,17 @@ func (s *Store) LoadDir(ctx context.Context, dir string, opts *LoadOptions) ([]L
 	if opts == nil {
 		opts = &LoadOptions{}
 	}
-	loaded, err := s.load(ctx, func(sh *shelf) error { return sh.fillFrom(ctx, dir) }, opts)
+	loaded, err := s.loadTidy(ctx, func(sh *shelf) error { return sh.fillFrom(ctx, dir) }, opts)
 	return loaded, fault.New("image load", dir, err)
+}
+
+// loadTidy is load, and what the Root's settings ask for after it.
+func (s *Store) loadTidy(ctx context.Context, fill func(*shelf) error, opts *LoadOptions) ([]Loaded, error) {
+	loaded, err := s.load(ctx, fill, opts)
+	if len(loaded) == 0 || err != nil {
+		return loaded, err
+	}
+	return loaded, s.tidy(ctx, loaded[len(loaded)-1].Image, false)
 }
 
 func (s *Store) load(ctx context.Context, fill func(*shelf) error, opts *LoadOptions) ([]Loaded, error) {

@@ -298,7 +298,7 @@ func TestLoadRefuses(t *testing.T) {
 			if err == nil || c.kind != nil && !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("%v, %v; want %v and %q", loaded, err, c.kind, c.says)
 			}
-			if infos, _ := s.List(t.Context()); len(infos) != 0 {
+			if infos, _ := s.List(t.Context(), nil); len(infos) != 0 {
 				t.Errorf("loaded all the same: %+v", infos)
 			}
 			if left := leftovers(t, s.Root()); left != nil {

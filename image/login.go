@@ -121,14 +121,12 @@ func (f fixed) Credentials(context.Context, string) (Credentials, error) { retur
 // checkLogin asks for the registry's root, which needs credentials and no
 // repository.
 func (s *Store) checkLogin(ctx context.Context, host string, c Credentials) error {
-	all, err := s.sources(Ref{Registry: host, Repository: "x"})
+	all, err := s.sources(Ref{Registry: host, Repository: "x"}, 0)
 	if err != nil {
 		return err
 	}
-	for _, src := range all {
-		defer src.wire.close()
-	}
-	src := all[len(all)-1]
+	src := originOf(all)
+	defer src.wire.close()
 	src.keys, src.scopes, src.login = fixed(c), []string{}, true
 	return persist(ctx, func() error {
 		client, err := src.connect(ctx)

@@ -47,6 +47,7 @@ type content struct {
 	// open gives its bytes, which the caller closes. Nil: the blob is not
 	// here, but the layer is unpacked.
 	open func(ctx context.Context) (blobFile, error)
+	path string // where it was made, among the lease's working files
 }
 
 // outgoing is what leaves the store under one name.
@@ -82,7 +83,8 @@ type gatherer struct {
 	lease *store.Lease
 	// platform is the only one wanted; "" for all that are here.
 	platform string
-	whole    bool // an index goes as it is or not at all
+	opened   map[digest.Digest]bool // by flatten, each once
+	whole    bool                   // an index goes as it is or not at all
 	// elsewhere reports whether a manifest that is not here is at the
 	// destination already. Nil: it is not.
 	elsewhere func(ctx context.Context, d digest.Digest) bool
@@ -228,6 +230,13 @@ func (g *gatherer) flatten(ctx context.Context, entries []ocispec.Descriptor, de
 			out = append(out, e)
 			continue
 		}
+		if g.opened[e.Digest] {
+			continue
+		}
+		if g.opened == nil {
+			g.opened = map[digest.Digest]bool{}
+		}
+		g.opened[e.Digest] = true
 		data, err := g.read(ctx, e.Digest)
 		if errors.Is(err, store.ErrMissing) {
 			continue

@@ -46,7 +46,14 @@ func (s *Store) Pull(ctx context.Context, name string, opts *PullOptions) (*Imag
 	if opts == nil {
 		opts = &PullOptions{}
 	}
+	known, err := s.beforeLimit(ctx)
+	if err != nil {
+		return nil, fault.New("image pull", name, err)
+	}
 	img, err := s.pull(ctx, name, opts)
+	if err == nil {
+		err = s.tidy(ctx, img, known != nil && !known[img.img.ID])
+	}
 	if err != nil {
 		return nil, fault.New("image pull", name, err)
 	}
@@ -59,6 +66,7 @@ type puller struct {
 	opts    *PullOptions
 	sources []*source
 	lease   *store.Lease
+	opened  map[digest.Digest]bool // indexes within indexes
 	want    ocispec.Platform
 	stall   time.Duration
 }
@@ -75,7 +83,7 @@ func (s *Store) pull(ctx context.Context, name string, opts *PullOptions) (*Imag
 	if p.want, err = parsePlatform(opts.Platform); err != nil {
 		return nil, err
 	}
-	if p.sources, err = s.sources(ref); err != nil {
+	if p.sources, err = s.sources(ref, opts.StallTimeout); err != nil {
 		return nil, err
 	}
 	defer p.close()
@@ -93,6 +101,10 @@ func (p *puller) close() {
 }
 
 func (p *puller) run(ctx context.Context, ref Ref) (*Image, error) {
+	trust, err := p.s.trust(ref)
+	if err != nil {
+		return nil, err
+	}
 	target, data, err := p.top(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -100,6 +112,9 @@ func (p *puller) run(ctx context.Context, ref Ref) (*Image, error) {
 	n := store.Name{Name: ref.stored().String(), Target: target, Pulled: true}
 	img, config, err := p.chosen(ctx, data)
 	if err != nil {
+		return nil, err
+	}
+	if err := trust.verify(ctx, p, ref, string(target), string(img.Manifest)); err != nil {
 		return nil, err
 	}
 	n.MediaType, n.Manifest, n.ImageID = store.MediaType(data), img.Manifest, img.ID
@@ -160,10 +175,14 @@ func (p *puller) ask(ctx context.Context, f func(*source) error) error {
 	var failures []error
 	for _, src := range p.sources {
 		err := persist(ctx, func() error { return f(src) })
-		if err == nil || ctx.Err() != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		failures = append(failures, err)
+		p.s.health.note(src, err)
+		if err == nil {
+			return nil
+		}
+		failures = addFailure(failures, src, err)
 	}
 	return joinFailures(failures)
 }
@@ -221,6 +240,17 @@ func (p *puller) entries(ctx context.Context, data []byte, depth int) ([]ocispec
 			out = append(out, e)
 			continue
 		}
+		// Each once: indexes that list one another many times over would take
+		// for ever.
+		if p.opened[e.Digest] {
+			continue
+		}
+		if p.opened == nil {
+			p.opened = map[digest.Digest]bool{}
+		}
+		if p.opened[e.Digest] = true; len(p.opened) > maxIndexes {
+			return nil, fault.Invalid("the index lists more than %d other indexes", maxIndexes)
+		}
 		inner, err := p.manifest(ctx, e.Digest)
 		if err != nil {
 			return nil, err
@@ -233,6 +263,9 @@ func (p *puller) entries(ctx context.Context, data []byte, depth int) ([]ocispec
 	}
 	return out, nil
 }
+
+// maxIndexes within one.
+const maxIndexes = 100
 
 // maxNesting of indexes within indexes; none is usual in registries.
 const maxNesting = 3

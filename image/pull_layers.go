@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,8 +25,15 @@ func (p *puller) content(ctx context.Context, img *store.Image, config ocispec.D
 	if err := p.lease.Add(ctx, blobs...); err != nil {
 		return err
 	}
+	dropped, err := p.dropped(ctx, img)
+	if err != nil {
+		return err
+	}
+	if err := p.s.reserve(ctx, p.missing(img, dropped)); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	layers := p.fetchLayers(ctx, g, img)
+	layers := p.fetchLayers(ctx, g, img, dropped)
 	g.Go(func() error {
 		if _, err := p.download(config).run(ctx); err != nil {
 			return err
@@ -40,6 +48,39 @@ func (p *puller) content(ctx context.Context, img *store.Image, config ocispec.D
 		return layers.unpack(ctx, img)
 	})
 	return g.Wait()
+}
+
+// dropped says which layers do without their blob, see Settings.DropBlobs:
+// known only of images whose config is here. They are leased.
+func (p *puller) dropped(ctx context.Context, img *store.Image) (map[digest.Digest]bool, error) {
+	config, err := p.s.s.ReadBlob(img.ID)
+	known := &store.Image{ID: img.ID, Layers: slices.Clone(img.Layers)}
+	if err != nil || known.SetConfig(config) != nil {
+		return nil, nil
+	}
+	if err := p.lease.AddLayers(ctx, known.Chains()...); err != nil {
+		return nil, err
+	}
+	out := map[digest.Digest]bool{}
+	for _, l := range known.Layers {
+		if _, ok := p.s.s.HasBlob(l.Blob.Digest); !ok && p.s.s.Dropped(l.Chain) {
+			out[l.Blob.Digest] = true
+		}
+	}
+	return out, nil
+}
+
+// missing is how many bytes are to be fetched.
+func (p *puller) missing(img *store.Image, dropped map[digest.Digest]bool) int64 {
+	var n int64
+	seen := map[digest.Digest]bool{}
+	for _, l := range img.Layers {
+		if _, ok := p.s.s.HasBlob(l.Blob.Digest); !ok && !dropped[l.Blob.Digest] && !seen[l.Blob.Digest] && !foreign(l.Blob) {
+			n += l.Blob.Size
+		}
+		seen[l.Blob.Digest] = true
+	}
+	return n
 }
 
 // check completes img by its config and sees that it is what was asked for.
@@ -72,7 +113,7 @@ type layerSet struct {
 }
 
 // fetchLayers begins to fetch all layers, the lowest first.
-func (p *puller) fetchLayers(ctx context.Context, g *errgroup.Group, img *store.Image) *layerSet {
+func (p *puller) fetchLayers(ctx context.Context, g *errgroup.Group, img *store.Image, dropped map[digest.Digest]bool) *layerSet {
 	set := &layerSet{p: p, report: newReporter(p.opts.Progress, len(img.Layers))}
 	slots := make(chan struct{}, p.parallel())
 	byDigest := map[digest.Digest]*download{}
@@ -84,7 +125,12 @@ func (p *puller) fetchLayers(ctx context.Context, g *errgroup.Group, img *store.
 		if d == nil {
 			d = p.download(l.Blob)
 			byDigest[l.Blob.Digest] = d
-			order = append(order, d)
+			if !dropped[l.Blob.Digest] {
+				order = append(order, d)
+			}
+		}
+		if dropped[l.Blob.Digest] {
+			set.report.fetched(i, true)
 		}
 		set.downloads = append(set.downloads, d)
 		where[d] = append(where[d], i)
@@ -135,8 +181,13 @@ func (set *layerSet) unpack(ctx context.Context, img *store.Image) error {
 		}
 		return nil
 	}
+	limits, err := set.p.s.settings()
+	if err != nil {
+		return err
+	}
 	return set.p.s.s.Unpack(ctx, set.p.lease, img, &store.UnpackOptions{
-		Open: func(ctx context.Context, i int) (io.ReadCloser, error) { return set.downloads[i].open(ctx) },
+		MaxBytes: limits.MaxBytes,
+		Open:     func(ctx context.Context, i int) (io.ReadCloser, error) { return set.downloads[i].open(ctx) },
 		Progress: func(i int, u store.UnpackProgress) {
 			if u != store.Unpacking {
 				set.report.unpacked(i, u == store.Existed)

@@ -49,7 +49,7 @@ func TestPull(t *testing.T) {
 			t.Errorf("last progress of layer %d: %+v", i, p)
 		}
 	}
-	infos, _ := s.List(t.Context())
+	infos, _ := s.List(t.Context(), nil)
 	if len(infos) != 1 || len(infos[0].Digests) != 1 || infos[0].Digests[0].Digest != img.Manifest() {
 		t.Errorf("List: %+v", infos)
 	}
@@ -150,7 +150,7 @@ func TestPullSaysWhatIsWrong(t *testing.T) {
 	if _, err := s.Pull(t.Context(), "127.0.0.1:1/app", nil); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
 		t.Errorf("nobody listens: %v", err)
 	}
-	if infos, _ := s.List(t.Context()); len(infos) != 0 {
+	if infos, _ := s.List(t.Context(), nil); len(infos) != 0 {
 		t.Errorf("images: %+v", infos)
 	}
 }

@@ -141,14 +141,11 @@ type pusher struct {
 }
 
 func (s *Store) newPusher(ctx context.Context, ref Ref, l *store.Lease, opts *PushOptions) (*pusher, error) {
-	all, err := s.sources(ref)
+	all, err := s.sources(ref, opts.StallTimeout)
 	if err != nil {
 		return nil, err
 	}
-	p := &pusher{s: s, opts: opts, dst: all[len(all)-1], lease: l, stall: opts.StallTimeout, sent: map[digest.Digest]bool{}}
-	for _, mirror := range all[:len(all)-1] {
-		mirror.wire.close()
-	}
+	p := &pusher{s: s, opts: opts, dst: originOf(all), lease: l, stall: opts.StallTimeout, sent: map[digest.Digest]bool{}}
 	if p.stall <= 0 {
 		p.stall = stallTimeout
 	}

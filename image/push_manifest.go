@@ -24,32 +24,42 @@ func (p *pusher) hasManifest(ctx context.Context, d digest.Digest) bool {
 
 // document puts a manifest or index under a tag or digest.
 func (p *pusher) document(ctx context.Context, d document, what string) error {
-	return persist(ctx, func() error { return p.dst.put(ctx, d, what) })
+	_, err := p.put(ctx, d, what)
+	return err
 }
 
-func (s *source) put(ctx context.Context, d document, what string) error {
+// put is document, and what the registry said in its headers.
+func (p *pusher) put(ctx context.Context, d document, what string) (said http.Header, err error) {
+	err = persist(ctx, func() error {
+		said, err = p.dst.put(ctx, d, what)
+		return err
+	})
+	return said, err
+}
+
+func (s *source) put(ctx context.Context, d document, what string) (http.Header, error) {
 	client, err := s.connect(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, s.url("manifests", what), bytes.NewReader(d.data))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", d.mediaType)
 	resp, err := client.Do(req)
 	if err != nil {
-		return s.explain(withoutQuery(err))
+		return nil, s.explain(withoutQuery(err))
 	}
 	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent); err != nil {
-		return s.explain(err)
+		return nil, s.explain(err)
 	}
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != string(d.digest) {
-		return fmt.Errorf("registry %s stored the manifest as %s, not as %s: it changes what it is given", s.host, got, d.digest)
+		return nil, fmt.Errorf("registry %s stored the manifest as %s, not as %s: it changes what it is given", s.host, got, d.digest)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // refusal explains what only a push can run into; nil for other errors.

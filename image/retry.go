@@ -26,7 +26,10 @@ func temporary(err error) bool {
 	var status *transport.Error
 	var dns *net.DNSError
 	var network net.Error
+	var limit *limitError
 	switch {
+	case errors.As(err, &limit):
+		return limit.wait <= patience
 	case errors.Is(err, errStalled):
 		return true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errPlainHTTP), errors.Is(err, store.ErrDigest):
@@ -47,9 +50,14 @@ func temporary(err error) bool {
 
 // backOff waits before attempt n (1, 2, ...): 0.2 s doubling to 5 s, with
 // jitter so that many pullers do not come back at once.
-func backOff(ctx context.Context, n int) error {
+// What a registry asked for in cause is waited for.
+func backOff(ctx context.Context, n int, cause error) error {
 	d := min(200*time.Millisecond<<(n-1), 5*time.Second)
 	d = d/2 + rand.N(d/2)
+	var limit *limitError
+	if errors.As(cause, &limit) {
+		d = max(d, min(limit.wait, patience))
+	}
 	select {
 	case <-time.After(d):
 		return nil
@@ -65,7 +73,7 @@ func persist(ctx context.Context, f func() error) error {
 		if err == nil || ctx.Err() != nil || n == maxAttempts || !temporary(err) {
 			return err
 		}
-		if err := backOff(ctx, n); err != nil {
+		if err := backOff(ctx, n, err); err != nil {
 			return err
 		}
 	}

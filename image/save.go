@@ -74,7 +74,7 @@ type sink interface {
 	// another digest. fs.ErrExist: it is there.
 	blob(ctx context.Context, d digest.Digest, size int64, r io.Reader) error
 	// end writes the files beside the blobs.
-	end(layout *layout) error
+	end(ctx context.Context, layout *layout) error
 }
 
 // saved is one image of an archive, under all its names.

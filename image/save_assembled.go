@@ -108,5 +108,5 @@ func writeArchive(ctx context.Context, to sink, all []*saved, oci bool) error {
 	if err != nil {
 		return err
 	}
-	return to.end(layout)
+	return to.end(ctx, layout)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/flock"
 	"github.com/amphora-go/amphora/internal/store"
 )
 
@@ -109,7 +111,7 @@ func (t *tarSink) blob(_ context.Context, d digest.Digest, size int64, r io.Read
 	return copyBlob(t.w, d, r)
 }
 
-func (t *tarSink) end(l *layout) error {
+func (t *tarSink) end(_ context.Context, l *layout) error {
 	files := []struct {
 		name string
 		v    any
@@ -162,16 +164,12 @@ func newDirSink(dir string) (*dirSink, error) {
 		return nil, err
 	}
 	s := &dirSink{dir: dir, root: root}
-	data, err := root.ReadFile(ocispec.ImageIndexFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if err = s.readIndex(); errors.Is(err, fs.ErrNotExist) {
 		err = nil
-		if entries, _ := os.ReadDir(dir); len(entries) > 0 && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "blobs" }) {
+		if entries, _ := os.ReadDir(dir); len(entries) > 0 && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			return e.Name() == "blobs" || e.Name() == ocispec.ImageLayoutFile || e.Name() == "."+ocispec.ImageIndexFile+".lock"
+		}) {
 			err = fault.Kind(fs.ErrExist, "directory %s has something else in it; give an empty one or an OCI layout", dir)
-		}
-	case err == nil:
-		if err = json.Unmarshal(data, &s.old); err != nil {
-			err = fault.Invalid("%s of directory %s is damaged: %w", ocispec.ImageIndexFile, dir, err)
 		}
 	}
 	if err == nil {
@@ -184,6 +182,18 @@ func newDirSink(dir string) (*dirSink, error) {
 	return s, nil
 }
 
+func (s *dirSink) readIndex() error {
+	data, err := s.root.ReadFile(ocispec.ImageIndexFile)
+	if err != nil {
+		return err
+	}
+	s.old = ocispec.Index{}
+	if err := json.Unmarshal(data, &s.old); err != nil {
+		return fault.Invalid("%s of directory %s is damaged: %w", ocispec.ImageIndexFile, s.dir, err)
+	}
+	return nil
+}
+
 // blob writes under a name of its own first: a file with a digest for its name
 // has that content. fs.ErrExist says that it is there.
 func (s *dirSink) blob(_ context.Context, d digest.Digest, size int64, r io.Reader) (err error) {
@@ -191,8 +201,9 @@ func (s *dirSink) blob(_ context.Context, d digest.Digest, size int64, r io.Read
 	if st, err := s.root.Stat(name); err == nil && st.Size() == size {
 		return fs.ErrExist
 	}
-	tmp := name + ".part"
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	// A name of this save's own: another may write the same blob.
+	tmp := fmt.Sprintf("%s.%016x.part", name, rand.Uint64())
+	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -214,7 +225,20 @@ func (s *dirSink) blob(_ context.Context, d digest.Digest, size int64, r io.Read
 	return s.root.Rename(tmp, name)
 }
 
-func (s *dirSink) end(l *layout) error {
+// end adds to what others may have saved here meanwhile.
+func (s *dirSink) end(ctx context.Context, l *layout) error {
+	lockPath := s.dir + "/." + ocispec.ImageIndexFile + ".lock"
+	lock, err := flock.Acquire(ctx, lockPath, flock.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		os.Remove(lockPath) // with the lock: flock sees that its file is another
+		lock.Release()
+	}()
+	if err := s.readIndex(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	index := l.index
 	named := func(name string) bool {
 		return slices.ContainsFunc(l.index.Manifests, func(d ocispec.Descriptor) bool { return d.Annotations[annotationName] == name })

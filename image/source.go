@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -30,7 +31,9 @@ type source struct {
 	wire     *wire
 	scopes   []string // asked of token servers; nil: to pull from repo
 	push     bool
-	login    bool // credentials are being tried
+	login    bool   // credentials are being tried
+	origin   bool   // the registry itself
+	fixed    string // address of the only blob that it has
 
 	mu     sync.Mutex // guards what follows
 	client *http.Client
@@ -38,14 +41,26 @@ type source struct {
 	keyErr error // why it is asked without credentials
 }
 
-// sources lists where to look for r, mirrors first.
-func (s *Store) sources(r Ref) ([]*source, error) {
+// sources lists where to look for r: mirrors that worked lately, the registry,
+// mirrors that did not. stall is how long any of their connections may be
+// still.
+func (s *Store) sources(r Ref, stall time.Duration) ([]*source, error) {
+	if stall <= 0 {
+		stall = stallTimeout
+	}
+	certs, err := newCertificates(s.opts.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	wire := func(host, scheme, prefix string) *wire {
+		return newWire(host, scheme, prefix, &wireOptions{lax: laxHosts(s.opts.Insecure), certs: certs, stall: stall})
+	}
 	lax := laxHosts(s.opts.Insecure)
 	keys := s.opts.Keychain
 	if keys == nil {
 		keys = DockerKeychain()
 	}
-	var out []*source
+	var out, last []*source
 	for _, m := range s.opts.Mirrors[r.Registry] {
 		u, err := parseMirror(m)
 		if err != nil {
@@ -55,8 +70,12 @@ func (s *Store) sources(r Ref) ([]*source, error) {
 		if err != nil {
 			return nil, fault.Invalid("mirror %q: %w", m, err)
 		}
-		out = append(out, &source{host: u.Host, repo: r.Repository, registry: reg, keys: keys, log: s.log,
-			wire: newWire(u.Host, u.Scheme, u.Path, lax)})
+		src := &source{host: u.Host, repo: r.Repository, registry: reg, keys: keys, log: s.log, wire: wire(u.Host, u.Scheme, u.Path)}
+		if s.health.sick(u.Host) {
+			last = append(last, src)
+		} else {
+			out = append(out, src)
+		}
 	}
 	scheme, opts := "https", []name.Option{}
 	if lax(r.Registry) {
@@ -66,8 +85,22 @@ func (s *Store) sources(r Ref) ([]*source, error) {
 	if err != nil {
 		return nil, fault.Invalid("registry %q: %w", r.Registry, err)
 	}
-	return append(out, &source{host: r.Registry, repo: r.Repository, registry: reg, keys: keys, log: s.log,
-		wire: newWire(reg.RegistryStr(), scheme, "", lax)}), nil
+	out = append(out, &source{host: r.Registry, repo: r.Repository, registry: reg, keys: keys, log: s.log, origin: true,
+		wire: wire(reg.RegistryStr(), scheme, "")})
+	return append(out, last...), nil
+}
+
+// originOf is the registry itself among sources; the others are closed.
+func originOf(all []*source) *source {
+	var origin *source
+	for _, src := range all {
+		if src.origin {
+			origin = src
+		} else {
+			src.wire.close()
+		}
+	}
+	return origin
 }
 
 // connect authenticates, once.
@@ -76,6 +109,10 @@ func (s *source) connect(ctx context.Context) (*http.Client, error) {
 	defer s.mu.Unlock()
 	if s.client != nil || s.down != nil {
 		return s.client, s.down
+	}
+	if s.fixed != "" { // no registry: no credentials go there
+		s.client = &http.Client{Transport: s.wire}
+		return s.client, nil
 	}
 	cred, err := s.keys.Credentials(ctx, s.host)
 	if err != nil {
@@ -126,12 +163,15 @@ func (s *source) explain(err error) error {
 	case http.StatusNotFound:
 		return fault.NotExist("registry %s has no such image: %w", s.host, err)
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("registry %s allows no more requests for now: %w; log in, wait, or set a mirror", s.host, err)
+		return s.limited(err)
 	}
 	return fmt.Errorf("registry %s: %w", s.host, err)
 }
 
 func (s *source) url(kind, what string) string {
+	if s.fixed != "" {
+		return s.fixed
+	}
 	return s.registry.Scheme() + "://" + s.registry.RegistryStr() + "/v2/" + s.repo + "/" + kind + "/" + what
 }
 

@@ -38,14 +38,23 @@ type Options struct {
 	// Insecure lists registries (host or host:port) that may be reached by
 	// unverified TLS or plain HTTP. Loopback addresses always may.
 	Insecure []string
+	// Certificates lists directories in Docker's layout: HOST[:PORT]/*.crt are
+	// authorities that are trusted for that host besides the system's, and
+	// NAME.cert with NAME.key what this client shows. Default
+	// ~/.docker/certs.d and /etc/docker/certs.d; empty but not nil is none.
+	Certificates []string
+	// Trust is what this program asks of images that it pulls, besides what
+	// the Root's Settings.Trust asks: both must be fulfilled.
+	Trust []TrustRule
 }
 
 // Store is the images of one Root. It is safe for concurrent use; any number
 // of processes may work on one Root.
 type Store struct {
-	s    *store.Store
-	opts Options
-	log  *slog.Logger
+	s      *store.Store
+	opts   Options
+	log    *slog.Logger
+	health *health
 }
 
 // Open returns the images of opts.Root. It holds nothing that would have to be
@@ -74,6 +83,7 @@ func New(s *store.Store, opts *Options) *Store {
 		st.opts = *opts
 	}
 	st.opts.Root, st.opts.State = s.Root(), s.State()
+	st.health = &health{dir: filepath.Join(s.State(), "mirrors")}
 	st.log = st.opts.Logger
 	if st.log == nil {
 		st.log = slog.New(slog.DiscardHandler)

@@ -50,26 +50,5 @@ func (s *Store) tag(ctx context.Context, source, target string) error {
 	}
 	named := *n
 	named.Name, named.Pulled = ref.String(), false
-	return s.s.UpdateNames(ctx, func(tx *store.NamesTx) error { return put(ctx, tx, "tag", named) })
-}
-
-// put writes a name. An image that loses its last name to it is kept.
-func put(ctx context.Context, tx *store.NamesTx, action string, n store.Name) error {
-	if old := tx.Get(n.Name); old != nil && old.ImageID != n.ImageID && len(tx.Of(old.ImageID)) == 1 {
-		if err := tx.Keep(old); err != nil {
-			return err
-		}
-	}
-	if err := tx.Put(ctx, action, n); err != nil {
-		return err
-	}
-	if n.Name == "" {
-		return nil
-	}
-	for _, other := range tx.Of(n.ImageID) {
-		if other.Name == "" {
-			return tx.Drop(other)
-		}
-	}
-	return nil
+	return s.s.UpdateNames(ctx, func(tx *store.NamesTx) error { return tx.Give(ctx, "tag", named) })
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
@@ -19,24 +20,68 @@ type wire struct {
 	host   string // of the registry or mirror
 	scheme string // the only one used for host; "" tries https, then http
 	prefix string // path of a mirror before /v2/
-	// lax hosts may be spoken to without verified TLS.
-	lax func(host string) bool
+	wireOptions
 
 	strict, loose *http.Transport
+
+	mu    sync.Mutex                 // guards what follows
+	own   map[string]*http.Transport // of hosts with certificates
+	limit *limitError                // that the host told last
 }
 
-func newWire(host, scheme, prefix string, lax func(string) bool) *wire {
+type wireOptions struct {
+	// lax hosts may be spoken to without verified TLS.
+	lax   func(host string) bool
+	certs *certificates
+	stall time.Duration
+}
+
+func newWire(host, scheme, prefix string, opts *wireOptions) *wire {
 	t := http.DefaultTransport.(*http.Transport).Clone() // proxies from the environment, HTTP/2
 	t.DialContext = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	t.MaxIdleConnsPerHost = 8
 	loose := t.Clone()
 	loose.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // only for hosts that the caller listed
-	return &wire{host: host, scheme: scheme, prefix: prefix, lax: lax, strict: t, loose: loose}
+	return &wire{host: host, scheme: scheme, prefix: prefix, wireOptions: *opts, strict: t, loose: loose, own: map[string]*http.Transport{}}
 }
 
 func (w *wire) close() {
 	w.strict.CloseIdleConnections()
 	w.loose.CloseIdleConnections()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.own {
+		if t != nil {
+			t.CloseIdleConnections()
+		}
+	}
+}
+
+// transport is the one for a host. Certificates count for the host that they
+// are for, and for no other that a registry leads to.
+func (w *wire) transport(host string, lax bool) (*http.Transport, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t, known := w.own[host]
+	if !known {
+		config, err := w.certs.config(host)
+		if err != nil {
+			return nil, err
+		}
+		if config != nil {
+			t = w.strict.Clone()
+			config.InsecureSkipVerify = lax
+			t.TLSClientConfig = config
+		}
+		w.own[host] = t
+	}
+	switch {
+	case t != nil:
+		return t, nil
+	case lax:
+		return w.loose, nil
+	}
+	return w.strict, nil
 }
 
 func (w *wire) RoundTrip(in *http.Request) (*http.Response, error) {
@@ -57,10 +102,18 @@ func (w *wire) RoundTrip(in *http.Request) (*http.Response, error) {
 			return nil, fault.Kind(errPlainHTTP, "%s would be reached by plain HTTP; list it in Insecure if that is meant", req.URL.Host)
 		}
 	}
-	if lax {
-		return w.loose.RoundTrip(req)
+	t, err := w.transport(req.URL.Host, lax)
+	if err != nil {
+		return nil, err
 	}
-	return w.strict.RoundTrip(req)
+	resp, err := w.watch(t, req)
+	if err == nil && own && resp.StatusCode == http.StatusTooManyRequests {
+		limit := limitOf(resp.Header, time.Now())
+		w.mu.Lock()
+		w.limit = limit
+		w.mu.Unlock()
+	}
+	return resp, err
 }
 
 var errPlainHTTP = fmt.Errorf("plain HTTP refused")

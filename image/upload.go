@@ -95,7 +95,7 @@ func (u *upload) run(ctx context.Context) (existed bool, err error) {
 			return false, err
 		}
 		u.dst.log.Info("image: upload interrupted, going on", "blob", u.blob.Digest, "at", u.sent, "err", err)
-		if err := backOff(ctx, n); err != nil {
+		if err := backOff(ctx, n, err); err != nil {
 			u.cancel(ctx)
 			return false, err
 		}
@@ -289,7 +289,7 @@ func (u *upload) finish(ctx context.Context, f io.ReaderAt, n int64) error {
 
 // send is one request with n bytes of f from the offset u.sent.
 func (u *upload) send(ctx context.Context, method, to string, header http.Header, f io.ReaderAt, n int64, codes ...int) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(watched(ctx))
 	defer cancel(nil)
 	client, err := u.dst.connect(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // wanted are the modules that containers need and that nothing loads by itself
 // in a guest without modprobe.
-var wanted = []string{"overlay", "bridge", "veth", "nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_fib_inet", "nft_chain_nat", "nf_conntrack_netlink", "sch_tbf"}
+var wanted = []string{"overlay", "bridge", "veth", "nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_fib_inet", "nft_chain_nat", "nf_conntrack_netlink", "sch_tbf", "sctp"}
 
 // modules are the entries of the wanted modules and of those that they need,
 // and the lines of a script that load them in order.

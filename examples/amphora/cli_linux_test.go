@@ -33,6 +33,7 @@ func TestCommandLine(t *testing.T) {
 		"Names":                     testNames,
 		"Images":                    testImages,
 		"Pull":                      testPull,
+		"House":                     testHouse,
 		"Volumes":                   testVolumes,
 		"Networks":                  testNetworks,
 		"Connections":               testConnections,

@@ -25,7 +25,8 @@ func commands() []command {
 		runCommand, createCommand, startCommand, stopCommand, killCommand, restartCommand, pauseCommand, unpauseCommand,
 		waitCommand, rmCommand, renameCommand, psCommand, portCommand, logsCommand, execCommand, attachCommand, inspectCommand, cpCommand, diffCommand, exportCommand, commitCommand, statsCommand, topCommand, updateCommand,
 		buildCommand, builderCommand, pullCommand, loadCommand, importCommand, imagesCommand, historyCommand, tagCommand, rmiCommand,
-		pushCommand, saveCommand, loginCommand, logoutCommand, copyCommand, manifestCommand,
+		pushCommand, saveCommand, loginCommand, logoutCommand, copyCommand, manifestCommand, imageCommand, searchCommand, verifyCommand,
+		duCommand, systemCommand, artifactCommand,
 		networkCommand, volumeCommand, eventsCommand, checkCommand, recoverCommand, superviseCommand, versionCommand,
 	}
 }

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/amphora-go/amphora/image"
@@ -14,38 +11,36 @@ var imagesCommand = command{
 	name: "images", args: "[REPOSITORY[:TAG]]", summary: "List images",
 	max: 1,
 	setup: func(f *flags) action {
-		var quiet, full, digests, all bool
+		var quiet, full, digests, all, tree bool
 		var format string
 		var filters []string
 		f.bool(&all, "a,all", "Accepted for Docker's sake: there are no hidden images")
 		f.bool(&digests, "digests", "Show digests")
-		f.list(&filters, "f,filter", "Filter output by `condition`: dangling=true, reference=PATTERN or label=KEY[=VALUE]")
+		f.list(&filters, "f,filter", imageFilterUsage)
 		f.text(&format, "format", "Print json, or by a `template` such as '{{.Repository}}'")
 		f.bool(&full, "no-trunc", "Don't truncate output")
 		f.bool(&quiet, "q,quiet", "Only show image IDs")
+		f.bool(&tree, "tree", "Show the platforms of each image")
 		return func(ctx context.Context, a *app, args []string) error {
-			for _, pattern := range args {
-				filters = append(filters, "reference="+pattern)
+			o, err := imageFilters(filters)
+			if err != nil {
+				return err
 			}
+			o.References = append(o.References, args...)
 			eng, err := a.engine(ctx)
 			if err != nil {
 				return err
 			}
-			infos, err := eng.Images().List(ctx)
+			infos, err := eng.Images().List(ctx, o)
 			if err != nil {
 				return err
 			}
+			if tree {
+				return a.imageTree(ctx, eng.Images(), infos)
+			}
 			var rows []imageRow
 			for _, info := range infos {
-				for _, r := range imageRows(info, full) {
-					ok, err := r.matches(filters, info)
-					if err != nil {
-						return err
-					}
-					if ok {
-						rows = append(rows, r)
-					}
-				}
+				rows = append(rows, imageRows(info, full)...)
 			}
 			t := imageTable
 			if digests {
@@ -107,34 +102,4 @@ func imageRows(i image.Info, full bool) []imageRow {
 		rows = append(rows, r)
 	}
 	return rows
-}
-
-// matches reports whether all filters hold; of several references, any.
-func (r imageRow) matches(filters []string, i image.Info) (bool, error) {
-	references, hit := 0, false
-	for _, f := range filters {
-		key, v, _ := strings.Cut(f, "=")
-		switch key {
-		case "dangling":
-			if (len(i.Refs) == 0) != (v == "true" || v == "1") {
-				return false, nil
-			}
-		case "label":
-			k, want, valued := strings.Cut(v, "=")
-			if have, ok := i.Labels[k]; !ok || valued && have != want {
-				return false, nil
-			}
-		case "reference":
-			references++
-			hit = hit || like(v, r.Repository) || like(v, r.Repository+":"+r.Tag)
-		default:
-			return false, fmt.Errorf("unknown filter %q: use dangling, label or reference", key)
-		}
-	}
-	return references == 0 || hit, nil
-}
-
-func like(pattern, s string) bool {
-	ok, err := path.Match(pattern, s)
-	return ok && err == nil
 }

@@ -16,8 +16,9 @@ var pullCommand = command{
 	name: "pull", args: "NAME[:TAG|@DIGEST]", summary: "Download an image from a registry",
 	min: 1, max: 1,
 	setup: func(f *flags) action {
-		var quiet bool
+		var quiet, all bool
 		var o image.PullOptions
+		f.bool(&all, "a,all-tags", "Download all tagged images in the repository")
 		f.bool(&quiet, "q,quiet", "Suppress verbose output")
 		f.text(&o.Platform, "platform", "Pull the image for this `platform`, such as linux/arm64")
 		return func(ctx context.Context, a *app, args []string) error {
@@ -29,6 +30,9 @@ var pullCommand = command{
 			if quiet {
 				out = nil
 			}
+			if all {
+				return a.pullAll(ctx, eng, out, args[0], &o)
+			}
 			if err := a.pull(ctx, eng, out, args[0], &o); err != nil {
 				return err
 			}
@@ -37,6 +41,22 @@ var pullCommand = command{
 			return err
 		}
 	},
+}
+
+func (a *app) pullAll(ctx context.Context, eng *amphora.Engine, out *os.File, name string, o *image.PullOptions) error {
+	tags, err := eng.Images().Tags(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		one := *o
+		if err := a.pull(ctx, eng, out, name+":"+tag, &one); err != nil {
+			return err
+		}
+	}
+	ref, err := image.ParseRef(name)
+	fmt.Fprintln(a.stdout, ref.Name())
+	return err
 }
 
 // pull pulls an image and tells out, if not nil, how far it is.

@@ -42,6 +42,57 @@ func testImages(t *testing.T, c *cli) {
 	c.fails(1, "nothing", "rmi", "nothing")
 }
 
+func testHouse(t *testing.T, c *cli) {
+	reg := testenv.NewRegistry(t, nil)
+	reg.Push(t, "app", "1", testenv.LayeredImage(t, "app:1"))
+	reg.Push(t, "app", "2", testenv.LayeredImage(t, "app:2"))
+	name := reg.Host + "/app"
+	c.ok("pull", "-a", "-q", name)
+	c.is(name+":1\n"+name+":2", "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference="+name)
+	if out := c.ok("images", "--tree", name); !strings.Contains(out, "└─ linux/") || !strings.Contains(out, "yes") {
+		t.Errorf("tree:\n%s", out)
+	}
+	c.fails(1, "unknown filter", "images", "-f", "colour=red")
+	if out := c.ok("du", "-v"); !strings.Contains(out, name+":1") || !strings.Contains(out, "RECLAIMABLE") {
+		t.Errorf("du:\n%s", out)
+	}
+	if out := c.ok("system", "df"); !strings.Contains(out, "Images") {
+		t.Errorf("df:\n%s", out)
+	}
+	if out := c.ok("verify"); !strings.HasSuffix(out, "0 problems, 0 files that nothing needs") {
+		t.Errorf("verify:\n%s", out)
+	}
+	manifest := c.ok("inspect", "-f", "{{index .RepoDigests 0}}", name+":1")
+	blob := filepath.Join(c.dir, "root", "blobs/sha256", manifest[strings.LastIndex(manifest, ":")+1:])
+	if err := os.WriteFile(blob, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.run("verify", "--quick"); r.code != 1 || !strings.Contains(r.stdout, "damaged") {
+		t.Errorf("verify: %+v", r)
+	}
+	if out := c.ok("verify", "--repair"); !strings.HasSuffix(out, "1 problems, 0 left") {
+		t.Errorf("repair:\n%s", out)
+	}
+	if out := c.ok("image", "prune", "-a", "--dry-run", "--filter", "reference="+name+":2"); !strings.Contains(out, "Would reclaim") || strings.Contains(out, ":1") {
+		t.Errorf("dry run:\n%s", out)
+	}
+	c.runInput([]byte("n\n"), "image", "prune", "-a").want(t, 0, "[y/N]")
+	if out := c.ok("image", "prune", "-a", "-f", "--filter", "reference="+name); !strings.Contains(out, "untagged: "+name+":1") || !strings.Contains(out, "Total reclaimed space: ") {
+		t.Errorf("prune:\n%s", out)
+	}
+	c.is(name+"\nNAME", "search", "--format", "{{.Name}}\nNAME", reg.Host+"/pp")
+	file := filepath.Join(c.dir, "sbom.json")
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.ok("artifact", "push", "-q", "--type", "application/spdx+json", "--subject", "1", name, file+":application/json")
+	if out := c.ok("artifact", "ls", name+":1"); len(strings.Split(out, "\n")) != 2 {
+		t.Errorf("artifact ls:\n%s", out)
+	}
+	digest := c.ok("artifact", "ls", "--format", "{{.Digest}}", name+":1")
+	c.is(filepath.Join(c.dir, "out", "sbom.json"), "artifact", "pull", "-o", filepath.Join(c.dir, "out"), name+"@"+digest)
+}
+
 func testPull(t *testing.T, c *cli) {
 	reg := testenv.NewRegistry(t, nil)
 	reg.Push(t, "library/app", "1", testenv.LayeredImage(t, "app:1"))

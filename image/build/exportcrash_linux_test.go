@@ -51,7 +51,7 @@ func TestKilledExports(t *testing.T) {
 			if err := y.store.UpdateNames(t.Context(), func(*store.NamesTx) error { return nil }); err != nil {
 				t.Fatal(err)
 			}
-			all, err := y.images.List(t.Context())
+			all, err := y.images.List(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -66,7 +66,7 @@ func TestArchiveAloneNamesNothing(t *testing.T) {
 	if r.Image != nil || r.ID == "" || len(r.Names) > 0 {
 		t.Errorf("result %+v", r)
 	}
-	if all, err := y.images.List(t.Context()); err != nil || len(all) > 0 {
+	if all, err := y.images.List(t.Context(), nil); err != nil || len(all) > 0 {
 		t.Errorf("the store has %v, %v", all, err)
 	}
 	f, err := os.Open(path)

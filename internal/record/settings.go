@@ -17,8 +17,23 @@ type Settings struct {
 	Pools     []Pool   `json:"pools,omitempty"`     // where subnets are chosen from; empty: the default
 	Plugins   []string `json:"plugins,omitempty"`   // directories of CNI plugins that are not built in; empty: the usual ones
 	Conflists []string `json:"conflists,omitempty"` // directories with networks that other tools made
+	Images    Images   `json:"images,omitzero"`     // how images are kept, and which are trusted
 
 	BuildCache int64 `json:"buildCache,omitempty"` // what the cache of builds may take up on disk, in bytes; 0: any
+}
+
+// Images are the settings of package image, which documents them.
+type Images struct {
+	MaxBytes  int64       `json:"maxBytes,omitempty"`
+	DropBlobs bool        `json:"dropBlobs,omitempty"`
+	Trust     []TrustRule `json:"trust,omitempty"`
+}
+
+// TrustRule says what images of a registry, or a part of it, need to be pulled.
+type TrustRule struct {
+	Scope   string   `json:"scope,omitempty"`
+	Require string   `json:"require"`
+	Keys    []string `json:"keys,omitempty"` // PEM
 }
 
 // Pool is cut into subnets with prefixes of Size bits.
@@ -30,6 +45,15 @@ type Pool struct {
 // Settings reads them.
 func (r *Root) Settings() (Settings, error) {
 	e, err := r.engine()
+	return e.Settings, fault.Opaque(err)
+}
+
+// SettingsOf reads the settings of a Root that need not be open, nor exist.
+func SettingsOf(dir string) (Settings, error) {
+	e, err := (&Root{Dir: dir}).engine()
+	if errors.Is(err, os.ErrNotExist) {
+		return Settings{}, nil
+	}
 	return e.Settings, fault.Opaque(err)
 }
 

@@ -21,6 +21,16 @@ type CollectOptions struct {
 	// PartialAge is how long a download that nobody goes on with is kept.
 	// Zero: none is.
 	PartialAge time.Duration
+	// IdleAge is how long an upload, or a hold, must have been left alone.
+	// Zero: the constant IdleAge. Negative: none is kept.
+	IdleAge time.Duration
+}
+
+func (o *CollectOptions) idleAge() time.Duration {
+	if o.IdleAge == 0 {
+		return IdleAge
+	}
+	return o.IdleAge
 }
 
 // Collected is what Collect removed.
@@ -40,13 +50,20 @@ func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, 
 	if err := s.Init(); err != nil {
 		return nil, err
 	}
+	// An image that loses its name to another one is kept by a new file: names
+	// must not change while they are read.
+	names, err := flock.Acquire(ctx, s.path("images", "names.lock"), flock.Exclusive)
+	if err != nil {
+		return nil, s.lockTrouble(ctx, err)
+	}
+	defer names.Release()
 	gc, err := flock.Acquire(ctx, s.path("gc.lock"), flock.Exclusive)
 	if err != nil {
 		return nil, s.lockTrouble(ctx, err)
 	}
 	defer gc.Release()
 	sw := &sweep{s: s, id: randomID()}
-	m, err := s.mark()
+	m, err := s.mark(opts, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +73,7 @@ func (s *Store) Collect(ctx context.Context, opts *CollectOptions) (*Collected, 
 	}
 	step.At("collect.trashed")
 	gc.Release()
+	names.Release()
 	s.emptyTrash(ctx)
 	return &sw.done, nil
 }
@@ -90,6 +108,8 @@ func (sw *sweep) run(m *marks, opts *CollectOptions) error {
 		func() error { return sw.blobs(m) },
 		func() error { return sw.partials(opts.PartialAge) },
 		func() error { return sw.leases(m) },
+		func() error { _, err := sw.uploads(opts.idleAge()); return err },
+		func() error { return sw.holds(m) },
 	} {
 		if err := f(); err != nil {
 			return sw.s.trouble(err)
@@ -180,6 +200,17 @@ func (sw *sweep) partials(age time.Duration) error {
 		os.Remove(path + ".lock")
 		lock.Release()
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holds removes those that ended. A hold begins with gc.lock held: none of
+// these was renewed since it was marked.
+func (sw *sweep) holds(m *marks) error {
+	for _, path := range m.stale {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -18,12 +18,27 @@ type marks struct {
 	blobs  map[digest.Digest]bool
 	layers map[string]bool
 	live   map[string]bool // leases
+	stale  []string        // files of holds that ended
+	// read are the documents whose content is marked: one may be marked as
+	// somebody's layer first, which says nothing about what it lists.
+	read map[digest.Digest]bool
 }
 
-// mark runs with gc.lock held exclusively.
-func (s *Store) mark() (*marks, error) {
+// mark runs with gc.lock held exclusively, and names.lock if anything is to be
+// taken away. Leases and holds come first: they end when what they keep has a
+// name or is in a record, so what has ended before it is read here is found
+// there. The other way round something could be missed that is handed over in
+// between. Names that without says, if it is not nil, count as if they were
+// gone.
+func (s *Store) mark(opts *CollectOptions, without func(*Name) bool) (*marks, error) {
 	m := s.noMarks()
-	for _, f := range []func() error{m.names, m.containers, m.records, m.leases} {
+	for _, f := range []func() error{
+		m.leases,
+		func() error { return m.holds(opts.idleAge()) },
+		func() error { return m.names(without) },
+		m.containers,
+		m.records,
+	} {
 		if err := f(); err != nil {
 			return nil, err
 		}
@@ -33,33 +48,33 @@ func (s *Store) mark() (*marks, error) {
 }
 
 func (s *Store) noMarks() *marks {
-	return &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}}
+	return &marks{s: s, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, live: map[string]bool{}, read: map[digest.Digest]bool{}}
 }
 
-func (m *marks) names() error {
+func (m *marks) names(without func(*Name) bool) error {
 	files, err := m.s.nameFiles()
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		// Also a file about to go and a change not yet complete: the lock of
-		// names is not ours, and keeping too much for a moment does no harm.
+		// Also a file about to go and a change that was cut short: keeping too
+		// much for a moment does no harm.
 		if !strings.HasSuffix(file, ".json") && !strings.HasSuffix(file, ".json.next") {
 			continue
 		}
-		if err := m.name(file); err != nil {
+		if err := m.name(file, without); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *marks) name(file string) error {
+func (m *marks) name(file string, without func(*Name) bool) error {
 	n, err := m.s.readName(file)
 	if err != nil && strings.HasSuffix(file, ".next") {
 		return nil // torn: it will be dropped
 	}
-	if err != nil || n == nil {
+	if err != nil || n == nil || without != nil && without(n) {
 		return err
 	}
 	for _, d := range []digest.Digest{n.Target, n.Manifest} {
@@ -74,10 +89,10 @@ func (m *marks) name(file string) error {
 // missing or damaged has nothing more to say, but one that cannot be read now
 // might: that is an error.
 func (m *marks) document(d digest.Digest, depth int) error {
-	if m.blobs[d] || CheckDigest(d) != nil || depth > maxIndexDepth {
+	if m.read[d] || CheckDigest(d) != nil || depth > maxIndexDepth {
 		return nil
 	}
-	m.blobs[d] = true
+	m.blobs[d], m.read[d] = true, true
 	data, err := m.s.ReadBlob(d)
 	if err != nil {
 		return ignoreDamage(err)
@@ -94,7 +109,7 @@ func (m *marks) document(d digest.Digest, depth int) error {
 	}
 	img, _, err := ParseManifest(data)
 	if err != nil {
-		return nil
+		return m.artifact(data)
 	}
 	m.blobs[img.ID] = true
 	for _, l := range img.Layers {
@@ -108,6 +123,21 @@ func (m *marks) document(d digest.Digest, depth int) error {
 		for _, c := range img.Chains() {
 			m.layers[c] = true
 		}
+	}
+	return nil
+}
+
+// artifact marks what a manifest lists that is not an image's.
+func (m *marks) artifact(data []byte) error {
+	d, err := parseDocument(data)
+	if err != nil {
+		return nil
+	}
+	if d.Config != nil {
+		m.blobs[d.Config.Digest] = true
+	}
+	for _, l := range d.Layers {
+		m.blobs[l.Digest] = true
 	}
 	return nil
 }
@@ -141,14 +171,16 @@ func (m *marks) containers() error {
 }
 
 // leases marks what live leases name.
-func (m *marks) leases() error {
+func (m *marks) leases() error { return m.leasesBut("") }
+
+func (m *marks) leasesBut(own string) error {
 	entries, err := os.ReadDir(m.s.path("leases"))
 	if err != nil {
 		return m.s.trouble(err)
 	}
 	for _, e := range entries {
 		id, ok := strings.CutSuffix(e.Name(), ".lock")
-		if !ok {
+		if !ok || id == own {
 			continue
 		}
 		held, err := flock.Held(m.s.path("leases", e.Name()))

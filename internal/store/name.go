@@ -29,6 +29,9 @@ type Name struct {
 	// ImageID is the digest of the chosen platform's config.
 	ImageID  digest.Digest `json:"imageID"`
 	Platform string        `json:"platform"`
+	// Artifact is what Target is when it is no container image: its artifact
+	// type, or else a media type. Then Manifest and ImageID are Target.
+	Artifact string `json:"artifact,omitempty"`
 	// Pulled says that a registry knows Target under this name's repository.
 	Pulled  bool      `json:"pulled,omitempty"`
 	Changed time.Time `json:"changed"`
@@ -85,7 +88,7 @@ func decodeName(data []byte, file string) (*Name, error) {
 	return n, nil
 }
 
-var nameFields = []string{"version", "name", "target", "mediaType", "manifest", "imageID", "platform", "pulled", "changed", "seq", "removed"}
+var nameFields = []string{"version", "name", "target", "mediaType", "manifest", "imageID", "platform", "artifact", "pulled", "changed", "seq", "removed"}
 
 // fileName is unambiguous also on file systems that ignore case.
 func (n *Name) fileName() string {

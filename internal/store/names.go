@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/flock"
@@ -40,6 +41,19 @@ func (s *Store) Names(ctx context.Context) ([]*Name, error) {
 		}
 	}
 	return s.namesIn(files)
+}
+
+// NamesChanged is when the names last changed, as exactly as the file system
+// tells times. It costs one system call.
+func (s *Store) NamesChanged() (time.Time, error) {
+	info, err := os.Stat(s.path("images"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, s.trouble(err)
+	}
+	return info.ModTime(), nil
 }
 
 func (s *Store) nameFiles() ([]string, error) {

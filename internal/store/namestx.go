@@ -96,6 +96,28 @@ func (tx *NamesTx) Put(ctx context.Context, action string, n Name) error {
 	return nil
 }
 
+// Give is Put for a name that another image may have: that image stays, without
+// a name if it had no other.
+func (tx *NamesTx) Give(ctx context.Context, action string, n Name) error {
+	if old := tx.Get(n.Name); old != nil && old.ImageID != n.ImageID && len(tx.Of(old.ImageID)) == 1 {
+		if err := tx.Keep(old); err != nil {
+			return err
+		}
+	}
+	if err := tx.Put(ctx, action, n); err != nil {
+		return err
+	}
+	if n.Name == "" {
+		return nil
+	}
+	for _, other := range tx.Of(n.ImageID) {
+		if other.Name == "" {
+			return tx.Drop(other)
+		}
+	}
+	return nil
+}
+
 // Remove logs action about name and unlinks the file, durably.
 func (tx *NamesTx) Remove(ctx context.Context, action string, n *Name) error {
 	gone := *n
@@ -110,6 +132,26 @@ func (tx *NamesTx) Remove(ctx context.Context, action string, n *Name) error {
 	step.At("name.unlinked")
 	tx.forget(n.fileName())
 	return tx.s.trouble(atomicfile.SyncDir(tx.s.path("images")))
+}
+
+// Take takes a name away, and with its last name the image.
+func (tx *NamesTx) Take(ctx context.Context, n *Name) error {
+	last := len(tx.Of(n.ImageID)) == 1
+	if last {
+		// A kill before the end leaves an image without a name.
+		if err := tx.Keep(n); err != nil {
+			return err
+		}
+	}
+	if err := tx.Remove(ctx, "untag", n); err != nil || !last {
+		return err
+	}
+	for _, nameless := range tx.Of(n.ImageID) {
+		if err := tx.Remove(ctx, "delete", nameless); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Keep makes sure that the image of n stays when n is given to another image

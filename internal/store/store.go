@@ -11,6 +11,8 @@
 //	Root/layers/.lock/NAME    held by whoever unpacks that layer
 //	Root/build/               the cache of builds; its records keep layers, see internal/build/cache
 //	Root/images/NAME.json     one file for each name, see Name; names.lock orders their changes
+//	Root/uploads/ID{/,.lock}  content that a client of a registry is sending, in pieces
+//	Root/holds/HEX-SCOPE      a blob that arrived so and that no manifest names yet; see Hold
 //	Root/trash/ID/            renamed away by the collector, deleted after its lock was released
 //
 // A layer that came with an image is called by its chain id, one that a build
@@ -97,6 +99,7 @@ func (s *Store) Init() error {
 		{s.root, 0o711}, {s.path("layers"), 0o711}, {s.path("layers", ".lock"), 0o700},
 		{s.path("blobs", "sha256"), 0o700}, {s.path("blobs", "partial"), 0o700},
 		{s.path("images"), 0o700}, {s.path("leases"), 0o700}, {s.path("tmp"), 0o700}, {s.path("trash"), 0o700},
+		{s.path("uploads"), 0o700}, {s.path("holds"), 0o700},
 	} {
 		if err := os.MkdirAll(d.path, d.mode); err != nil {
 			return s.trouble(err)
@@ -164,8 +167,11 @@ func (s *Store) logger() *slog.Logger {
 	return s.Logger
 }
 
+// idBytes is the length of ids, in bytes.
+const idBytes = 12
+
 func randomID() string {
-	var b [12]byte
+	var b [idBytes]byte
 	rand.Read(b[:]) // never fails, by its contract
 	return hex.EncodeToString(b[:])
 }

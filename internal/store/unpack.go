@@ -24,6 +24,8 @@ type UnpackOptions struct {
 	Open func(ctx context.Context, i int) (io.ReadCloser, error)
 	// Progress is told the state of layer i, from several goroutines.
 	Progress func(i int, p UnpackProgress)
+	// MaxBytes bounds the content of each layer's files. 0: no bound.
+	MaxBytes int64
 	// Parallel is how many layers are unpacked at a time. 0: one for each
 	// core, at least two, since one may be waiting for its download.
 	Parallel int
@@ -178,13 +180,18 @@ func (u *unpacker) apply(ctx context.Context, i int, opts *archive.ApplyOptions)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	for {
+	for verified := false; ; {
 		st, err := u.applyOnce(ctx, i, opts)
 		if err != nil && ctx.Err() == nil && !IsTrouble(err) {
 			// Bad content may be the fault of its source: only a verified
 			// stream is the image's own.
 			if verdict := u.verdict(ctx, i); verdict != nil {
 				err = verdict
+			} else if !verified {
+				// What was verified may be the stream of the next source already:
+				// it is right, and unpacked once before anybody is blamed.
+				verified = true
+				continue
 			}
 		}
 		if !errors.Is(err, ErrRestart) {
@@ -211,6 +218,11 @@ func (u *unpacker) applyOnce(ctx context.Context, i int, opts *archive.ApplyOpti
 	}
 	defer r.Close()
 	u.progress(i, Unpacking)
+	if u.opts.MaxBytes > 0 {
+		bounded := *opts
+		bounded.MaxBytes = u.opts.MaxBytes
+		opts = &bounded
+	}
 	st, err := u.s.stage(ctx, u.lease, r, opts)
 	if err != nil {
 		return nil, err

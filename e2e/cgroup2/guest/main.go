@@ -42,6 +42,12 @@ func main() {
 	if serial, err := os.OpenFile("/dev/ttyS0", os.O_WRONLY|os.O_APPEND|unix.O_NOCTTY, 0); err == nil {
 		g.out = serial
 	}
+	switch mode {
+	case "sctp-serve":
+		inside(sctpServe())
+	case "sctp-ask":
+		inside(sctpAsk(os.Args[2]))
+	}
 	run, ok := map[string]func(*guest) error{
 		"plain": plain, "systemd": systemd, // the two machines
 		"occupied": occupied, "leaf": leaf, "service": service, "owner": owner, // children of theirs
@@ -69,6 +75,16 @@ func main() {
 	}
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// inside ends this program where it runs in a container.
+func inside(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("ok")
+	os.Exit(0)
 }
 
 // open opens the store, as each program that shares it does.

@@ -40,6 +40,7 @@ func plain(g *guest) error {
 	g.all(append(steps,
 		step{"21 layers by mount(2)", layers},
 		step{"control group parent", parents},
+		step{"SCTP", sctp},
 		step{"program in an occupied group", child("occupied", false)},
 		step{"program in a control group namespace", child("occupied", true)},
 		step{"program in a leaf, parent given", child("leaf", true)},

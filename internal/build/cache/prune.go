@@ -211,7 +211,7 @@ func (c *Cache) giveSlot(e *entry) (bool, error) {
 	if err != nil || ok && !info.Used.Equal(e.Used) {
 		return false, c.s.Trouble(err)
 	}
-	if err := c.s.Discard(e.slot); err != nil {
+	if err := c.s.Trash(e.slot); err != nil {
 		return false, err
 	}
 	step.At("prune.slot")

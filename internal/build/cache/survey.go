@@ -25,7 +25,7 @@ func (c *Cache) surveyRecords(ctx context.Context, v *survey) error {
 	if err != nil {
 		return err
 	}
-	held, err := c.s.Holders(ctx)
+	held, err := c.s.Needs(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *Cache) eachRecord(f func(*Record)) error {
 type surveyor struct {
 	c    *Cache
 	v    *survey
-	held *store.Holders
+	held *store.Needs
 	byID map[string]*Record
 }
 

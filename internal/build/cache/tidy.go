@@ -238,14 +238,14 @@ func (c *Cache) tidySlot(slot string) error {
 		return c.unlessHeld(err)
 	}
 	defer l.Release()
-	if err := c.s.Discard(slot + ".new"); err != nil {
+	if err := c.s.Trash(slot + ".new"); err != nil {
 		return err
 	}
 	_, ok, err := readSlot(slot)
 	if err != nil || ok {
 		return err
 	}
-	if err := c.s.Discard(slot); err != nil {
+	if err := c.s.Trash(slot); err != nil {
 		return err
 	}
 	return c.dropLock(slot + ".lock")

@@ -17,8 +17,8 @@ import (
 	"github.com/amphora-go/amphora/internal/layers"
 )
 
-// Holders says what is needed by others than the records of builds.
-type Holders struct {
+// Needs says what is needed by others than the records of builds.
+type Needs struct {
 	// Layers and Blobs are those of named images and of containers. A layer is
 	// there by all its names.
 	Layers map[string]bool
@@ -27,13 +27,13 @@ type Holders struct {
 	Leased map[string]bool
 }
 
-// Holders looks who needs what at this moment.
-func (s *Store) Holders(ctx context.Context) (*Holders, error) {
+// Needs looks who needs what at this moment.
+func (s *Store) Needs(ctx context.Context) (*Needs, error) {
 	if err := s.Init(); err != nil {
 		return nil, err
 	}
 	kept := s.noMarks()
-	if err := kept.names(); err != nil {
+	if err := kept.names(nil); err != nil {
 		return nil, err
 	}
 	if err := kept.containers(); err != nil {
@@ -51,7 +51,7 @@ func (s *Store) Holders(ctx context.Context) (*Holders, error) {
 		return nil, err
 	}
 	leased.targets()
-	return &Holders{Layers: kept.layers, Blobs: kept.blobs, Leased: leased.layers}, nil
+	return &Needs{Layers: kept.layers, Blobs: kept.blobs, Leased: leased.layers}, nil
 }
 
 // LayerDisk is what a layer's files take up on disk, in bytes. For a layer that
@@ -106,9 +106,9 @@ func (s *Store) BlobSizes(manifest digest.Digest) map[digest.Digest]int64 {
 	return sizes
 }
 
-// Discard moves a file or directory of the Root out of sight. EmptyTrash, which
+// Trash moves a file or directory of the Root out of sight. EmptyTrash, which
 // Collect does as well, deletes it. What is not there is fine.
-func (s *Store) Discard(path string) error {
+func (s *Store) Trash(path string) error {
 	if err := s.Init(); err != nil {
 		return err
 	}
