@@ -16,8 +16,10 @@ import (
 // dependency that breaks it must be worth its price for every container.
 func TestInitCost(t *testing.T) {
 	const (
-		maxPackages = 110
-		maxBytes    = 96 << 10
+		// 40 of them, of net/http and OpenTelemetry, come with version 1.3.1 of
+		// CNI, which BuildKit asks for: 0.15 ms for each process.
+		maxPackages = 150
+		maxBytes    = 128 << 10
 	)
 	helper := filepath.Join(t.TempDir(), "helper")
 	build := exec.Command("go", "build", "-o", helper, "github.com/amphora-go/amphora/cmd/amphora-helper")

@@ -20,7 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testenv.Child("run", runChild)
 	testenv.Main(m)
 }
 

@@ -1,3 +1,0 @@
-package run
-
-func runChild(args []string) int { return 1 }
