@@ -28,8 +28,9 @@ type ServeOptions struct {
 	ReadOnly bool
 	// PullThrough makes this a cache of the registries that the names say, or
 	// of Host: what is not here is fetched, by the Options of the store, and
-	// kept. Tags that came from there are asked about each time. When it does
-	// not answer, what is here is served.
+	// kept, if it fulfils the rules of trust of a pull. Tags that came from there
+	// are asked about each time. When it does not answer, what is here is served.
+	// Tags that were pushed to this registry are not asked about.
 	PullThrough bool
 
 	// Login checks the name and password of a client. They come in the clear
@@ -94,7 +95,7 @@ func Serve(s *Store, opts *ServeOptions) http.Handler {
 		o = *opts
 	}
 	in := &serving{s: s, host: o.Host}
-	r := registry.Options{Images: in, ReadOnly: o.ReadOnly, Login: o.Login, Known: o.Host != "", MaxManifest: o.MaxManifest, MaxBlob: o.MaxBlob,
+	r := registry.Options{Images: in, ReadOnly: o.ReadOnly, Login: o.Login, Known: o.Host != "" && !o.PullThrough, MaxManifest: o.MaxManifest, MaxBlob: o.MaxBlob,
 		MaxUploads: o.MaxUploads, UploadIdle: o.UploadIdle, Stall: o.StallTimeout, Logger: s.log}
 	if o.PullThrough {
 		r.Upstream = in
