@@ -80,7 +80,8 @@ type Access struct {
 //
 // An image whose compressed layers were dropped to save space is served from
 // its unpacked ones. Its digest may then be another, since the bytes of the
-// compressor are; it is the same each time.
+// compressor are; it is the same each time. Of what clients pushed
+// no layers are dropped.
 //
 // Blobs that are uploaded stay for 24 hours without a manifest, whatever is
 // collected and whichever process ends. After their manifest came they stay

@@ -75,3 +75,41 @@ func TestServeDroppedBlobs(t *testing.T) {
 		t.Errorf("served %s, and made again %s", first, again)
 	}
 }
+
+// What clients pushed stays as they sent it: nobody else need have it.
+func TestPushedBlobsAreNotDropped(t *testing.T) {
+	needRoot(t)
+	r := newRegistry(t)
+	r.push("app", "v1", "", noise(t, "n", 100_000))
+	for _, host := range []string{"docker.io", "registry.test"} {
+		s, client := openTest(t, nil), openTest(t, nil)
+		configure(t, s, record.Images{DropBlobs: true})
+		at := listen(t, s, &ServeOptions{Host: host})
+		want := pullOne(t, client, r.host()+"/app:v1", nil)
+		if err := client.Tag(t.Context(), r.host()+"/app:v1", at+"/team/app:1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Push(t.Context(), at+"/team/app:1", nil); err != nil {
+			t.Fatal(err)
+		}
+		img, err := s.Get(t.Context(), host+"/team/app:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := img.Prepare(t.Context()) // unpacked: a blob could go
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		s.s.Wait()
+		for _, b := range img.Blobs() {
+			if err := s.s.Unhold(host+"/team/app", b.Digest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p, err := s.Trim(t.Context()); err != nil || len(p.Blobs) > 0 {
+			t.Errorf("host %s: dropped %+v, %v", host, p, err)
+		}
+		pullOne(t, openTest(t, nil), at+"/team/app@"+want.Manifest(), nil)
+	}
+}
