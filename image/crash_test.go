@@ -145,6 +145,8 @@ func (p *crashPlan) run(s *Store) error {
 		if err = s.Tag(ctx, "base:one", name); err == nil {
 			_, err = s.Push(ctx, name, nil)
 		}
+	case "serve":
+		err = p.serve(s)
 	case "copy":
 		_, err = s.Copy(ctx, p.Registry+"/app:v1", p.Target+"/"+digest.FromString(p.Root).Encoded()+":2", nil)
 	}

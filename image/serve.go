@@ -28,8 +28,9 @@ type ServeOptions struct {
 	ReadOnly bool
 	// PullThrough makes this a cache of the registries that the names say, or
 	// of Host: what is not here is fetched, by the Options of the store, and
-	// kept. Tags that came from there are asked about each time. When it does
-	// not answer, what is here is served.
+	// kept, if it fulfils the rules of trust of a pull. Tags that came from there
+	// are asked about each time. When it does not answer, what is here is served.
+	// Tags that were pushed to this registry are not asked about.
 	PullThrough bool
 
 	// Login checks the name and password of a client. They come in the clear
@@ -79,7 +80,8 @@ type Access struct {
 //
 // An image whose compressed layers were dropped to save space is served from
 // its unpacked ones. Its digest may then be another, since the bytes of the
-// compressor are; it is the same each time.
+// compressor are; it is the same each time. Of what clients pushed
+// no layers are dropped.
 //
 // Blobs that are uploaded stay for 24 hours without a manifest, whatever is
 // collected and whichever process ends. After their manifest came they stay
@@ -94,7 +96,7 @@ func Serve(s *Store, opts *ServeOptions) http.Handler {
 		o = *opts
 	}
 	in := &serving{s: s, host: o.Host}
-	r := registry.Options{Images: in, ReadOnly: o.ReadOnly, Login: o.Login, Known: o.Host != "", MaxManifest: o.MaxManifest, MaxBlob: o.MaxBlob,
+	r := registry.Options{Images: in, ReadOnly: o.ReadOnly, Login: o.Login, Known: o.Host != "" && !o.PullThrough, MaxManifest: o.MaxManifest, MaxBlob: o.MaxBlob,
 		MaxUploads: o.MaxUploads, UploadIdle: o.UploadIdle, Stall: o.StallTimeout, Logger: s.log}
 	if o.PullThrough {
 		r.Upstream = in

@@ -39,7 +39,10 @@ func (v *serving) Manifest(ctx context.Context, repository string, d digest.Dige
 		return err
 	}
 	return v.s.withPuller(ctx, ref, func(p *puller) error {
-		if listed {
+		if listed { // by what fulfilled the rules of trust, or was here before
+			if _, err := v.s.trust(ref); err != nil {
+				return err
+			}
 			_, err := p.manifest(ctx, d)
 			return err
 		}
@@ -48,10 +51,19 @@ func (v *serving) Manifest(ctx context.Context, repository string, d digest.Dige
 }
 
 // fetch gets what ref stands for, with the config of the image that it means
-// on this machine, and names it.
+// on this machine, and names it. From then on it is an image of the store, so
+// it must fulfil what a pull must; of an index, the index itself has to, since
+// clients may take any of its images.
 func (v *serving) fetch(ctx context.Context, p *puller, ref Ref) error {
+	trust, err := v.s.trust(ref)
+	if err != nil {
+		return err
+	}
 	target, data, err := p.top(ctx, ref)
 	if err != nil {
+		return err
+	}
+	if err := trust.verify(ctx, p, ref, string(target)); err != nil {
 		return err
 	}
 	n := store.Name{Name: ref.stored().String(), Target: target, MediaType: store.MediaType(data), Pulled: true}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -44,10 +45,15 @@ func (s *Store) trim(ctx context.Context, set Settings, more int64, keep digest.
 	if err != nil {
 		return p, err
 	}
+	sent, err := s.pushedHere(ctx)
+	if err != nil {
+		return p, err
+	}
 	over := func() int64 { return h.Size() - h.Garbage() - h.Working + more - set.MaxBytes }
 	if over := over(); set.DropBlobs || over > 0 {
 		enough := func(freed int64) bool { return !set.DropBlobs && freed >= over }
-		gone, freed, err := s.s.DropBlobs(ctx, fetchable(images), enough)
+		layers := slices.DeleteFunc(fetchable(images), func(l store.Droppable) bool { return sent[l.Blob.Digest] })
+		gone, freed, err := s.s.DropBlobs(ctx, layers, enough)
 		p.Bytes += freed
 		for _, d := range gone {
 			p.Blobs = append(p.Blobs, string(d))
@@ -72,6 +78,23 @@ func (s *Store) trim(ctx context.Context, set Settings, more int64, keep digest.
 		err = overLimit(set.MaxBytes, h.Size(), more)
 	}
 	return p, err
+}
+
+// pushedHere is what clients of the registry sent to this store. They may have
+// kept nothing, and ask for it by its digest.
+func (s *Store) pushedHere(ctx context.Context) (map[digest.Digest]bool, error) {
+	names, err := s.s.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sent := map[digest.Digest]bool{}
+	for _, n := range names {
+		if n.Pushed {
+			blobs, _ := s.s.Reached(n.Target, n.Manifest)
+			maps.Copy(sent, blobs)
+		}
+	}
+	return sent, nil
 }
 
 // beyond reports whether the limit is passed even without what is garbage.

@@ -99,7 +99,7 @@ func (q *request) passOn(b *heldBlob) error {
 	if q.r.Header.Get("Range") == "" {
 		q.blobHeader(b.Digest)
 		q.w.Header().Set("Content-Length", strconv.FormatInt(b.Size, 10))
-		if _, err := io.CopyBuffer(struct{ io.Writer }{q.w}, in, make([]byte, 256<<10)); err != nil {
+		if err := copyLate(q.w, in); err != nil {
 			// Too late for an error of ours: the client sees the end of the
 			// connection before that of the content.
 			panic(http.ErrAbortHandler)
@@ -118,6 +118,28 @@ func (q *request) passOn(b *heldBlob) error {
 	q.blobHeader(b.Digest)
 	http.ServeContent(q.w, q.r, "", time.Time{}, f)
 	return nil
+}
+
+// copyLate copies, and keeps the last piece back until in ended well: that says
+// that all of it was right, and a client must not get the whole of what is not.
+func copyLate(w io.Writer, in io.Reader) error {
+	last, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
+	for {
+		n, err := in.Read(next)
+		if n > 0 || err == io.EOF {
+			if _, err := w.Write(last); err != nil {
+				return err
+			}
+			last, next = next[:n], last[:cap(last)]
+		}
+		if err == io.EOF {
+			_, err := w.Write(last)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // deleteBlob drops a blob that was uploaded and that no manifest lists.

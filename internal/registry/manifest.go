@@ -125,7 +125,7 @@ func (q *request) judge(err error) error {
 		return err
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return errNoManifest.because("the registry that this one asks denies access to this repository")
+		return errNoManifest.because("it may not be fetched: the registry that this one asks, or a rule of trust here, denies it")
 	}
 	q.mu.Lock()
 	q.downUntil = time.Now().Add(downTime)

@@ -178,7 +178,7 @@ func (v *view) height(d digest.Digest, depth int) int {
 // so that it stays when the tag moves on, then by its tags. Manifests that it
 // lists need no names of their own any more: they come and go with it.
 func (q *request) giveNames(doc *document, data []byte, tags []string) error {
-	n := store.Name{Target: doc.Digest, MediaType: doc.MediaType, Pulled: q.opts.Known}
+	n := store.Name{Target: doc.Digest, MediaType: doc.MediaType, Pulled: q.opts.Known, Pushed: true}
 	q.opts.Images.Describe(&n, data)
 	return q.store.UpdateNames(q.ctx, func(tx *store.NamesTx) error {
 		v, err := q.view(q.ctx, q.name)

@@ -81,7 +81,7 @@ type Options struct {
 	// whoever may be here may do everything.
 	Allow func(r *http.Request, user, repository, action string) bool
 	// Known says that names that are pushed stand for what a registry has:
-	// that is so when they are those of this registry.
+	// that is so when they are those of this registry, not of Upstream.
 	Known bool
 
 	MaxManifest int64

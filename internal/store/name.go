@@ -33,7 +33,10 @@ type Name struct {
 	// type, or else a media type. Then Manifest and ImageID are Target.
 	Artifact string `json:"artifact,omitempty"`
 	// Pulled says that a registry knows Target under this name's repository.
-	Pulled  bool      `json:"pulled,omitempty"`
+	Pulled bool `json:"pulled,omitempty"`
+	// Pushed says that a client of the registry sent it to this store: nobody
+	// else need have it.
+	Pushed  bool      `json:"pushed,omitempty"`
 	Changed time.Time `json:"changed"`
 	// Seq is the number of the event that made this version of the file.
 	Seq uint64 `json:"seq"`
