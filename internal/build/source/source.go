@@ -45,6 +45,7 @@ type Fetcher struct {
 
 	mu    sync.Mutex
 	files map[string]*HTTPFile // by identify
+	refs  map[string]*resolved // by identify
 }
 
 // identify is an op as a string.
