@@ -12,6 +12,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/build/op"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
 )
 
 // PutGit makes the directory upper, mode 0755, with the files of the commit.
@@ -61,6 +62,7 @@ func (f *Fetcher) PutGit(ctx context.Context, o *op.Git, upper string) (err erro
 			return fault.Opaque(err)
 		}
 	}
+	step.At("git.written")
 	return fault.Opaque(os.Rename(from, upper))
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/build/op"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
 )
 
 // Commit is what a reference of a repository stands for.
@@ -87,7 +88,7 @@ func (f *Fetcher) resolve(ctx context.Context, o *op.Git, r *remote) (*resolved,
 
 // enter begins the use of the repository's directory.
 func (f *Fetcher) enter(ctx context.Context, o *op.Git, r *remote) (Dir, *git, error) {
-	d, err := f.Dirs(ctx, "git", r.shown+" "+hashed(o.Remote))
+	d, err := f.use(ctx, "git", r.shown+" "+hashed(o.Remote))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,6 +211,7 @@ func (g *git) keep(ctx context.Context, repo, ref, id string) error {
 	if _, err := g.run(ctx, repo, "cat-file", "-e", id+"^{commit}"); err != nil {
 		return fmt.Errorf("the repository has no commit %s: %w", id, err)
 	}
+	step.At("git.fetched")
 	_, err := g.run(ctx, repo, "update-ref", "--no-deref", ref, id)
 	return err
 }
@@ -222,7 +224,7 @@ func (g *git) repository(ctx context.Context, length int) (string, error) {
 	if _, err := os.Stat(repo); err == nil {
 		return repo, unlock(repo)
 	}
-	tmp, err := os.MkdirTemp(g.dir, "new-")
+	tmp, err := os.MkdirTemp(g.dir, begun)
 	if err != nil {
 		return "", fault.Opaque(err)
 	}
@@ -230,6 +232,7 @@ func (g *git) repository(ctx context.Context, length int) (string, error) {
 	if _, err := g.run(ctx, tmp, "init", "--quiet", "--bare", "--template=", "--object-format="+format, "."); err != nil {
 		return "", err
 	}
+	step.At("git.made")
 	return repo, fault.Opaque(os.Rename(tmp, repo))
 }
 

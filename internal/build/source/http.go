@@ -37,7 +37,7 @@ func (f *Fetcher) HTTP(ctx context.Context, o *op.HTTP) (*HTTPFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := f.Dirs(ctx, "http", plain(u)+" "+hashed(o.URL))
+	d, err := f.use(ctx, "http", plain(u)+" "+hashed(o.URL))
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (f *Fetcher) PutHTTP(ctx context.Context, o *op.HTTP, upper string) error {
 	if err != nil {
 		return err
 	}
-	d, err := f.Dirs(ctx, "http", plain(u)+" "+hashed(o.URL))
+	d, err := f.use(ctx, "http", plain(u)+" "+hashed(o.URL))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/amphora-go/amphora/internal/atomicfile"
 	"github.com/amphora-go/amphora/internal/fault"
+	"github.com/amphora-go/amphora/internal/step"
 )
 
 // kept describes the content of a URL that is kept in its directory, in the
@@ -45,7 +46,7 @@ func load(dir string) *kept {
 
 // save keeps what r has.
 func (k *kept) save(dir string, r io.Reader) error {
-	tmp, err := os.CreateTemp(dir, "new-")
+	tmp, err := os.CreateTemp(dir, begun)
 	if err != nil {
 		return fault.Opaque(err)
 	}
@@ -57,12 +58,15 @@ func (k *kept) save(dir string, r io.Reader) error {
 	if err := errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
+	step.At("http.received")
 	if err := os.Remove(meta(dir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Opaque(err)
 	}
+	step.At("http.forgotten")
 	if err := os.Rename(tmp.Name(), blob(dir)); err != nil {
 		return fault.Opaque(err)
 	}
+	step.At("http.renamed")
 	return fault.Opaque(atomicfile.WriteJSON(meta(dir), k, 0o600, false))
 }
 

@@ -9,10 +9,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -47,6 +49,29 @@ type Fetcher struct {
 	files map[string]*HTTPFile // by identify
 	refs  map[string]*resolved // by identify
 }
+
+// use begins the use of a directory, and takes away what a killed process has
+// begun in it.
+func (f *Fetcher) use(ctx context.Context, kind, key string) (Dir, error) {
+	d, err := f.Dirs(ctx, kind, key)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(d.Path())
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), begun) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(d.Path(), e.Name())))
+		}
+	}
+	if err != nil {
+		d.Close()
+		return nil, fault.Opaque(err)
+	}
+	return d, nil
+}
+
+// begun begins the names of what is not complete.
+const begun = "new-"
 
 // identify is an op as a string.
 func identify(v any) string {
