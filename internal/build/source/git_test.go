@@ -160,6 +160,10 @@ func TestGitTree(t *testing.T) {
 			t.Errorf("%q has become the tree", dir)
 		}
 	}
+	tag := at(t, filepath.Join(root, "project"), "rev-parse", "v1")
+	if c, err := f.Git(t.Context(), &op.Git{Remote: url + "/project/.git", Ref: "v1", Checksum: tag}); err != nil || c.ID != first {
+		t.Errorf("the checksum of the tag: %+v, %v", c, err)
+	}
 	_, err = f.Git(t.Context(), &op.Git{Remote: url + "/project/.git", Checksum: first})
 	if err == nil || !strings.Contains(err.Error(), first) {
 		t.Errorf("another commit: %v", err)

@@ -10,10 +10,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/amphora-go/amphora/internal/build/cache"
 	"github.com/amphora-go/amphora/internal/build/op"
 	"github.com/amphora-go/amphora/internal/step"
 	"github.com/amphora-go/amphora/internal/testenv"
 )
+
+var _ Dir = (*cache.Dir)(nil)
 
 func TestMain(m *testing.M) {
 	testenv.Child("http", func(a []string) int {
