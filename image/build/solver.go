@@ -18,6 +18,7 @@ import (
 	"github.com/amphora-go/amphora/internal/build/op"
 	"github.com/amphora-go/amphora/internal/build/run"
 	"github.com/amphora-go/amphora/internal/build/solve"
+	fetch "github.com/amphora-go/amphora/internal/build/source"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/record"
 	"github.com/amphora-go/amphora/internal/rootdir"
@@ -33,6 +34,7 @@ type solver struct {
 	cache  *cache.Cache
 	runner *run.Runner
 	build  *solve.Build
+	fetch  *fetch.Fetcher
 
 	elsewhere *remotes
 
@@ -50,6 +52,7 @@ func (b *Builder) solve(ctx context.Context, j *job) (done func() error, err err
 	s := &solver{job: j, images: b.images, store: st, bases: map[string]*image.Base{}}
 	s.cache = cache.Open(s.store)
 	s.runner = run.New(root, &run.Options{Helper: b.opts.Helper, CgroupParent: b.opts.CgroupParent})
+	s.fetch = s.fetcher()
 	s.elsewhere = s.remotes()
 	s.build, err = solve.New(ctx, &solve.Options{Store: s.store, Cache: s.cache, Runner: s.runner, Sources: s, Remote: s.elsewhere, Parallel: b.opts.Parallel,
 		Secrets: j.session.Secret, Agent: j.session.Agent, Events: s.event, Logger: b.opts.Logger})
@@ -209,9 +212,21 @@ func baseKey(ref string, p ocispec.Platform) string { return ref + " " + platfor
 
 // GitHead and HTTPHead ask what is behind a reference.
 func (s *solver) GitHead(ctx context.Context, g *op.Git, object bool) (*gitHead, error) {
-	return nil, fault.Unsupported("git")
+	c, err := s.fetch.Git(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	h := &gitHead{Commit: c.ID, Ref: c.Ref}
+	if object {
+		h.Object, err = s.fetch.GitObject(ctx, g, c.ID)
+	}
+	return h, err
 }
 
 func (s *solver) HTTPHead(ctx context.Context, h *op.HTTP) (*httpHead, error) {
-	return nil, fault.Unsupported("http")
+	f, err := s.fetch.HTTP(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &httpHead{Digest: f.Digest, Filename: f.Filename, Modified: f.Modified}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	contexts "github.com/amphora-go/amphora/internal/build/local"
 	"github.com/amphora-go/amphora/internal/build/op"
+	fetch "github.com/amphora-go/amphora/internal/build/source"
 	"github.com/amphora-go/amphora/internal/fault"
 	"github.com/amphora-go/amphora/internal/store"
 )
@@ -51,11 +52,43 @@ func (s *solver) Local(ctx context.Context, name string) (*contexts.Dir, error) 
 	return dir, d.Close()
 }
 
+// fetcher keeps what it downloads in the cache.
+func (s *solver) fetcher() *fetch.Fetcher {
+	dirs := func(ctx context.Context, kind, key string) (fetch.Dir, error) {
+		d, err := s.cache.SourceDir(ctx, kind, key)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
+	return &fetch.Fetcher{Dirs: dirs, Secret: s.job.session.Secret, Agent: s.job.session.Agent}
+}
+
 // Identify says what fetching would give, Fetch puts it into a directory.
 func (s *solver) Identify(ctx context.Context, v *op.Vertex) (string, error) {
-	return "", fault.Unsupported("fetching")
+	switch o := v.Op.(type) {
+	case *op.HTTP:
+		f, err := s.fetch.HTTP(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		return f.Identity, nil
+	case *op.Git:
+		c, err := s.fetch.Git(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		return c.Identity, nil
+	}
+	return "", fault.Unsupported("fetching %T", v.Op)
 }
 
 func (s *solver) Fetch(ctx context.Context, v *op.Vertex, into string) error {
-	return fault.Unsupported("fetching")
+	switch o := v.Op.(type) {
+	case *op.HTTP:
+		return s.fetch.PutHTTP(ctx, o, into)
+	case *op.Git:
+		return s.fetch.PutGit(ctx, o, into)
+	}
+	return fault.Unsupported("fetching %T", v.Op)
 }
