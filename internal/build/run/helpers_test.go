@@ -20,6 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	testenv.Child("run", runChild)
 	testenv.Main(m)
 }
 

@@ -165,7 +165,7 @@ func (r *Runner) run(ctx context.Context, c *compiled) (_ *record.Exit, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer alive.Release() // our copy; the supervisor has its own
+	defer alive.Release()
 	agents, err := r.serveAgents(id, c.agents)
 	defer agents.close()
 	if err != nil {
@@ -176,9 +176,10 @@ func (r *Runner) run(ctx context.Context, c *compiled) (_ *record.Exit, err erro
 		return nil, err
 	}
 	started, err := r.launch(ctx, c, alive.File(), out)
+	// With our copy a supervisor that is killed would look alive, to us as well.
+	alive.Release()
 	if err != nil {
 		out.close()
-		alive.Release()
 		return nil, err
 	}
 	defer started.Close()
