@@ -32,12 +32,21 @@ func (w *work) copy(a *op.Copy) error {
 		return w.copyFrom(a, u, direct, true)
 	}
 	source := w.tree
+	if a.From == op.Scratch && within(a.Target, a.Source) {
+		return fault.Invalid("%q cannot be copied into itself, to %q", a.Source, a.Target)
+	}
 	if a.From != op.Scratch {
 		if source, err = w.input(a.From); err != nil {
 			return err
 		}
 	}
 	return w.copyFrom(a, u, source, false)
+}
+
+// within says whether a path is another one or lies below it.
+func within(p, dir string) bool {
+	p, dir = path.Join("/", p), path.Join("/", dir)
+	return dir == "/" || p == dir || strings.HasPrefix(p, dir+"/")
 }
 
 // direct is the source as a bare directory, nil if it must be seen through an
