@@ -1,10 +1,12 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -29,6 +31,8 @@ import (
 // trees and the store's images as its sources.
 type solver struct {
 	job    *job
+	root   *record.Root
+	log    *slog.Logger
 	images *image.Store
 	store  *store.Store
 	cache  *cache.Cache
@@ -49,7 +53,7 @@ func (b *Builder) solve(ctx context.Context, j *job) (done func() error, err err
 	if err != nil {
 		return nil, err
 	}
-	s := &solver{job: j, images: b.images, store: st, bases: map[string]*image.Base{}}
+	s := &solver{job: j, root: root, log: cmp.Or(b.opts.Logger, slog.New(slog.DiscardHandler)), images: b.images, store: st, bases: map[string]*image.Base{}}
 	s.cache = cache.Open(s.store)
 	s.runner = run.New(root, &run.Options{Helper: b.opts.Helper, CgroupParent: b.opts.CgroupParent})
 	s.fetch = s.fetcher()
@@ -69,9 +73,21 @@ func (s *solver) close() error {
 	for _, b := range s.bases {
 		b.Close()
 	}
-	s.cache.Sync()
+	// What no build needs any more for the room that the Root's programs agreed on.
+	ctx, stop := context.WithTimeout(context.Background(), capTimeout)
+	defer stop()
+	settings, cerr := s.root.Settings()
+	if cerr == nil {
+		_, cerr = s.cache.Cap(ctx, settings.BuildCache)
+	}
+	if cerr != nil {
+		s.log.Warn("build: the cache is not within its limit", "err", cerr)
+	}
 	return err
 }
+
+// capTimeout bounds the keeping of the cache after a build; the next goes on.
+const capTimeout = time.Minute
 
 // event passes on what the solver tells.
 func (s *solver) event(e solve.Event) {
