@@ -61,7 +61,8 @@ func (b *Builder) solve(ctx context.Context, j *job) (done func() error, err err
 	s.build, err = solve.New(ctx, &solve.Options{Store: s.store, Cache: s.cache, Runner: s.runner, Sources: s, Remote: s.elsewhere, Parallel: b.opts.Parallel,
 		Secrets: j.session.Secret, Agent: j.session.Agent, Events: s.event, Logger: b.opts.Logger})
 	if err != nil {
-		return nil, err
+		s.elsewhere.Close()
+		return nil, errors.Join(err, s.runner.Close())
 	}
 	j.engine, j.export, j.session.work = s, s.export, s.build.Lease().Dir
 	return s.close, nil
