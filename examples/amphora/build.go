@@ -21,11 +21,7 @@ var buildCommand = command{
 			if err != nil {
 				return err
 			}
-			eng, err := a.engine(ctx)
-			if err != nil {
-				return err
-			}
-			builder, err := build.New(eng.Images(), nil)
+			builder, err := a.builder(ctx)
 			if err != nil {
 				return err
 			}

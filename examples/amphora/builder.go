@@ -21,7 +21,7 @@ func (a *app) builder(ctx context.Context) (*build.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return build.New(eng.Images(), nil)
+	return build.New(eng.Images(), &build.Options{Helper: a.opts.Helper, CgroupParent: a.opts.CgroupParent, Logger: a.opts.Logger})
 }
 
 var builderDuCommand = command{
