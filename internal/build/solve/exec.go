@@ -75,6 +75,15 @@ func (x *execution) prepare(ctx context.Context) error {
 		Output: func(stderr bool, p []byte) {
 			b.event(Event{Vertex: x.j.v, State: Log, Stderr: stderr, Data: slices.Clone(p)})
 		}}
+	// First what others may have to be executed for again: with the directory of
+	// a cache mount in hand we would wait for one who waits for us.
+	for _, in := range x.j.inputs {
+		if in.scan == nil {
+			if _, err := in.layers(); err != nil {
+				return err
+			}
+		}
+	}
 	if err := x.caches(ctx); err != nil {
 		return err
 	}

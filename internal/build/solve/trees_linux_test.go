@@ -3,6 +3,8 @@ package solve
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -100,4 +102,27 @@ func TestContextChanges(t *testing.T) {
 	if got := w.solve(w.graph(), "main"); got != "one" {
 		t.Errorf("afterwards got %q", got)
 	}
+}
+
+// A command that has the only right to a cache mount does not wait for another
+// that needs it, to be executed again.
+func TestCacheMountOfAnInput(t *testing.T) {
+	w := newWorld(t)
+	mount := op.Mount{Type: op.Cache, Target: "/cache", Input: op.Scratch, Output: op.Scratch, CacheID: "one", Sharing: op.Locked}
+	first := command(mkfile(nil, "/base", "base"), "first", "1", mount)
+	w.solve(command(first, "second", "2", mount), "second")
+	layers, err := filepath.Glob(filepath.Join(w.store.Root(), "layers/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		if err := os.RemoveAll(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := command(first, "third", "3", mount)
+	if got := w.solve(again, "third"); got != "3" {
+		t.Errorf("got %q", got)
+	}
+	w.wantRan("write first 1", "write third 3")
 }
