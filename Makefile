@@ -9,7 +9,8 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # goroutines share. Those that do not exist yet are left out.
 RACE := $(wildcard internal/flock internal/journal internal/record internal/store internal/shim internal/stream \
 	internal/logs internal/watch internal/wire internal/ports internal/dns internal/ipam internal/cni internal/nft internal/networks \
-	image container volume network)
+	internal/build/cache internal/build/file internal/build/run internal/build/solve internal/build/source \
+	image image/build container volume network)
 
 .PHONY: demo test race bench e2e lint cross readme tidy setup
 
